@@ -1,0 +1,1 @@
+"""nanochat's launchers."""

@@ -1,0 +1,1 @@
+"""Saving, finding and loading the state of a run."""

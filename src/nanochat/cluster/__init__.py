@@ -1,0 +1,1 @@
+"""Starting runs as processes of their own from frozen configs."""

@@ -1,0 +1,29 @@
+"""`train.*`: how long, in what batches, and how often saved. Set by the stage."""
+
+from dataclasses import dataclass
+from enum import StrEnum, auto
+
+from nanochat.config.fields import cosmetic, identity, placement
+
+
+class ParamCount(StrEnum):
+    """Which parameters `target_param_data_ratio` multiplies: all, or transformer matrices + lm_head."""
+
+    total = auto()
+    scaling = auto()
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """The horizon is the first that is set of num_iterations, target_flops, target_param_data_ratio, num_epochs."""
+
+    num_iterations: int | None = identity(ge=1)
+    target_flops: float | None = identity(gt=0)
+    target_param_data_ratio: float | None = identity(gt=0)
+    param_count: ParamCount = identity()
+    num_epochs: int | None = identity(ge=1)
+    total_batch_size: int | str | None = identity(ge=1, words=("auto",))
+    target_examples_per_step: int | None = identity(ge=1)
+    device_batch_size: int | str = placement(ge=1, words=("auto",))
+    init_lr_frac: float = identity(gt=0, le=1)
+    save_every: int = cosmetic(ge=-1)

@@ -1,0 +1,1 @@
+"""Judging a model: bits per byte, samples, tasks."""

@@ -1,0 +1,1 @@
+"""The network. Knows nothing of optimizers."""

@@ -1,0 +1,1 @@
+"""Pure derivation of everything a run needs to know from what was asked."""

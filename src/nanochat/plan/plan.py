@@ -1,0 +1,264 @@
+"""RunConfig + Facts -> Plan: the one place where numbers of a run are derived.
+
+The Recipe is what the run is; its flat form is hashed and compared when a run is resumed. The Placement is
+where it runs. Every derived number is accompanied by the rule that gave it.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from nanochat.config.data import CorpusConfig, Packing
+from nanochat.config.fields import Role
+from nanochat.config.optim import MuonAdamWConfig
+from nanochat.config.root import RunConfig, Stage
+from nanochat.config.schedule import StepConfig
+from nanochat.config.validate import flatten
+from nanochat.errors import ConfigError
+from nanochat.plan.batch import REFERENCE_BATCH, Batch, default_lanes, derive_batch, reference_tokens
+from nanochat.plan.dims import ModelDims, ParamCounts, count_params, derive_dims, flops_per_token
+from nanochat.plan.facts import Facts
+from nanochat.plan.horizon import derive_steps
+
+REFERENCE_WIDTH = 768  # the width that the embedding and head rates were tuned at
+# Identity fields whose meaning is in the derived numbers: asking for the same thing in other words is no change.
+_RESOLVED = ("train.", "model.", "tokenizer.", "init_from", "data.lanes")
+_USUAL = {
+    "embedding_lr": (0.1, 0.5),
+    "unembedding_lr": (0.001, 0.01),
+    "matrix_lr": (0.01, 0.05),
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A derived number and where it comes from."""
+
+    name: str
+    value: Any
+    rule: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the run is. `asked` holds the identity fields that no derived number covers."""
+
+    stage: str
+    dims: ModelDims
+    params: ParamCounts
+    flops_per_token: int
+    rows: int
+    batch_tokens: int
+    steps: int
+    tokens: int
+    lanes: int
+    lrs: dict[str, float]
+    weight_decay: float
+    seed: int
+    init_from: str | None
+    manifest: dict[str, Any]
+    tokenizer: str | None
+    asked: dict[str, Any]
+
+    def flat(self) -> dict[str, Any]:
+        """Dotted key -> value of all that makes the identity of the run."""
+        body = asdict(self)
+        nested = {"dims": "model.", "params": "params.", "lrs": "lr.", "manifest": "data.files.", "asked": ""}
+        flat = {k: v for k, v in body.items() if k not in nested}
+        for name, prefix in nested.items():
+            flat.update({prefix + key: value for key, value in body[name].items()})
+        return flat
+
+    @property
+    def hash(self) -> str:
+        """Twelve hexadecimal digits of the identity."""
+        return hashlib.sha256(json.dumps(self.flat(), sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where and in what pieces the run is computed."""
+
+    device: str
+    dtype: str
+    world_size: int
+    device_rows: int
+    accumulation: int
+    compile: bool
+    activation_checkpointing: bool
+    num_threads: int | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs to know before it starts."""
+
+    recipe: Recipe
+    placement: Placement
+    rules: tuple[Rule, ...]
+    warnings: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of plan.json."""
+        return {
+            "recipe": self.recipe.flat(),
+            "recipe_hash": self.recipe.hash,
+            "placement": asdict(self.placement),
+            "rules": [[r.name, r.value, r.rule] for r in self.rules],
+            "warnings": list(self.warnings),
+        }
+
+
+def make_plan(config: RunConfig, facts: Facts) -> Plan:
+    """The plan of a training stage. Pure: same arguments, same plan. Raises ConfigError for impossible sizes."""
+    dims = facts.dims if facts.dims is not None else derive_dims(config.model, facts.vocab_size)
+    batch = derive_batch(config, dims, facts)
+    steps, steps_rule = derive_steps(config, dims, batch, facts)
+    lanes = config.data.lanes if config.data.lanes is not None else default_lanes(batch.rows)
+    lrs, weight_decay, scale_rules = _scale_rates(config, dims, batch, steps)
+    _check(config)
+    recipe = Recipe(
+        stage=str(config.stage),
+        dims=dims,
+        params=count_params(dims),
+        flops_per_token=flops_per_token(dims),
+        rows=batch.rows,
+        batch_tokens=batch.tokens,
+        steps=steps,
+        tokens=steps * batch.tokens,
+        lanes=lanes,
+        lrs=lrs,
+        weight_decay=weight_decay,
+        seed=config.seed,
+        init_from=facts.init_from,
+        manifest=dict(facts.manifest),
+        tokenizer=facts.tokenizer,
+        asked=_asked(config),
+    )
+    rules = (*_model_rules(config, facts, recipe), *_run_rules(recipe, batch, steps_rule, facts), *scale_rules)
+    return Plan(recipe, _placement(config, facts, batch), rules, tuple(_warnings(config, recipe, facts)))
+
+
+def _asked(config: RunConfig) -> dict[str, Any]:
+    flat = flatten(config, Role.identity)
+    return {key: value for key, value in flat.items() if not key.startswith(_RESOLVED) and key not in ("stage", "seed")}
+
+
+def _placement(config: RunConfig, facts: Facts, batch: Batch) -> Placement:
+    return Placement(
+        device=facts.device,
+        dtype=facts.dtype,
+        world_size=facts.world_size,
+        device_rows=batch.device_rows,
+        accumulation=batch.accumulation,
+        compile=facts.compile,
+        activation_checkpointing=config.runtime.activation_checkpointing,
+        num_threads=config.runtime.num_threads,
+    )
+
+
+def _scale_rates(
+    config: RunConfig, dims: ModelDims, batch: Batch, steps: int
+) -> tuple[dict[str, float], float, list[Rule]]:
+    """Peak learning rate of each role and the weight decay, with the rules that scaled them."""
+    optim, start = config.optim, config.train.init_lr_frac
+    width = (dims.n_embd / REFERENCE_WIDTH) ** -0.5
+    grown = math.sqrt(batch.tokens / REFERENCE_BATCH) if optim.batch_lr_scaling else 1.0
+    lrs = {
+        "embedding": optim.embedding_lr * width * grown * start,
+        "unembedding": optim.unembedding_lr * width * grown * start,
+        "matrix": optim.matrix_lr * grown * start,
+    }
+    decay = optim.weight_decay
+    if optim.batch_lr_scaling:
+        decay *= grown * reference_tokens(config, dims.vocab_size) / (steps * batch.tokens)
+    tail = (f" * sqrt(batch / 2^19) = {grown:.4g}" if grown != 1.0 else "") + (f" * {start:g}" if start != 1.0 else "")
+    by_width = f" * (width / {REFERENCE_WIDTH})^-0.5 = {width:.4g}"
+    rules = [
+        Rule("embedding lr", lrs["embedding"], f"{optim.embedding_lr:g}{by_width}{tail}"),
+        Rule("unembedding lr", lrs["unembedding"], f"{optim.unembedding_lr:g}{by_width}{tail}"),
+        Rule("matrix lr", lrs["matrix"], f"{optim.matrix_lr:g}{tail}"),
+        Rule(
+            "weight decay", decay, "optim.weight_decay" + (", scaled with the batch" if optim.batch_lr_scaling else "")
+        ),
+    ]
+    return lrs, decay, rules
+
+
+def _model_rules(config: RunConfig, facts: Facts, recipe: Recipe) -> list[Rule]:
+    dims, counts, model = recipe.dims, recipe.params, config.model
+    if facts.dims is not None:
+        source = f"of {facts.init_from}"
+        layers = width = heads = kv = source
+    else:
+        layers = "model.depth" if model.n_layer is None else "model.n_layer"
+        width = f"{model.aspect_ratio} * depth" if model.n_embd is None else "model.n_embd"
+        heads = f"ceil(width / {model.head_dim})" if model.n_head is None else "model.n_head"
+        kv = f"heads / gqa_ratio {model.gqa_ratio}" if model.n_kv_head is None else "model.n_kv_head"
+    return [
+        Rule("layers", dims.n_layer, layers),
+        Rule("width", dims.n_embd, width),
+        Rule("heads", dims.n_head, heads),
+        Rule("key/value heads", dims.n_kv_head, kv),
+        Rule("head dimension", dims.head_dim, "width / heads"),
+        Rule("context", dims.seq_len, "model.max_seq_len"),
+        Rule("vocabulary", dims.vocab_size, facts.vocab_source),
+        Rule("parameters", counts.total, "embedding + head + matrices"),
+        Rule("parameters, embedding", counts.embedding, "vocabulary * width"),
+        Rule("parameters, head", counts.unembedding, "vocabulary * width"),
+        Rule("parameters, matrices", counts.matrices, "attention and MLP of all layers"),
+        Rule("FLOPs per token", recipe.flops_per_token, "6 * (parameters - embedding) + 12 * layers * width * context"),
+    ]
+
+
+def _run_rules(recipe: Recipe, batch: Batch, steps_rule: str, facts: Facts) -> list[Rule]:
+    rules = [
+        Rule("rows a step", batch.rows, batch.rule),
+        Rule("tokens a step", batch.tokens, "rows * context"),
+        Rule("steps", recipe.steps, steps_rule),
+        Rule("tokens", recipe.tokens, "steps * tokens a step"),
+        Rule("tokens per parameter", round(recipe.tokens / recipe.params.total, 2), "tokens / parameters"),
+        Rule("training FLOPs", float(recipe.tokens * recipe.flops_per_token), "tokens * FLOPs per token"),
+        Rule("rows a micro-batch", batch.device_rows, batch.device_rule),
+        Rule("micro-batches a step", batch.accumulation, f"rows a step / (micro-batch * {facts.world_size} ranks), up"),
+        Rule("lanes", recipe.lanes, "data.lanes, else the largest power of two up to 64 that divides the rows"),
+    ]
+    if facts.data_tokens:
+        passes = recipe.tokens / facts.data_tokens
+        rules.append(
+            Rule("passes over the data", round(passes, 3), f"tokens / {facts.data_tokens:,} ({facts.data_source})")
+        )
+    return rules
+
+
+def _check(config: RunConfig) -> None:
+    schedule, data = config.schedule, config.data
+    if isinstance(schedule, StepConfig) and len(schedule.milestones) != len(schedule.factors):
+        raise ConfigError(
+            f"schedule.milestones has {len(schedule.milestones)} values and schedule.factors {len(schedule.factors)}; "
+            f"each milestone needs its factor"
+        )
+    if isinstance(data, CorpusConfig) and data.packing == Packing.pad:
+        raise ConfigError("data.packing=pad gives every document a row of its own; a corpus takes stream or bestfit")
+    if isinstance(data, CorpusConfig) and config.stage in (Stage.mid, Stage.sft):
+        return
+
+
+def _warnings(config: RunConfig, recipe: Recipe, facts: Facts) -> list[str]:
+    found = []
+    optim = config.optim
+    if isinstance(optim, MuonAdamWConfig):
+        for name, (low, high) in _USUAL.items():
+            value = getattr(optim, name)
+            if not low <= value <= high:
+                found.append(f"optim.{name}={value:g} is outside the usual range {low:g} to {high:g}")
+    if optim.grad_clip and not 0.5 <= optim.grad_clip <= 2:
+        found.append(f"optim.grad_clip={optim.grad_clip:g} is outside the usual range 0.5 to 2 (0 turns it off)")
+    if facts.data_tokens and recipe.stage == Stage.base and recipe.tokens > 4 * facts.data_tokens:
+        found.append(
+            f"the run reads its {facts.data_tokens:,} training tokens {recipe.tokens / facts.data_tokens:.1f} times; "
+            f"beyond about 4 passes more data helps more than more steps"
+        )
+    return found

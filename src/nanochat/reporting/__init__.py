@@ -1,0 +1,1 @@
+"""Reading run folders back: reports, plots, tables, comparisons."""

@@ -1,0 +1,32 @@
+"""Ranks of a run. One process is rank 0 of 1 and takes every path that many take."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as torch_dist
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run."""
+
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes and prints."""
+        return self.rank == 0
+
+
+def current_ranks() -> Ranks:
+    """From the variables that torchrun and SLURM wrappers set."""
+    return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
+    """The sum over ranks, in place; `value` itself with one process."""
+    if torch_dist.is_available() and torch_dist.is_initialized():
+        torch_dist.all_reduce(value)
+    return value

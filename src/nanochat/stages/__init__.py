@@ -1,0 +1,1 @@
+"""What each stage is, in a few dozen lines each."""

@@ -1,0 +1,108 @@
+"""The eval stage: a checkpoint's bits per byte on the train and validation splits of `data`, samples, tasks.
+
+What it measures is kept in a run folder of its own, `{base_dir}/eval/{run}/`, and replaced by the next evaluation.
+"""
+
+import time
+from dataclasses import replace
+
+from nanochat.checkpoint.find import ResolvedRef
+from nanochat.checkpoint.load import load_dims, load_model
+from nanochat.config.frozen import write_config
+from nanochat.config.validate import plain
+from nanochat.data.source import validation_batches
+from nanochat.engine.engine import Engine
+from nanochat.evals.bpb import evaluate_bpb
+from nanochat.evals.samples import sample_prompts
+from nanochat.model.build import build_model
+from nanochat.model.gpt import GPT
+from nanochat.reporting.report import write_report
+from nanochat.reporting.tables import render_table
+from nanochat.runtime.device import Machine, detect, set_threads
+from nanochat.runtime.environment import describe_environment
+from nanochat.stages.facts import adopt_model, load_tokenizer, origin
+from nanochat.stages.hooks import task_metrics, write_samples
+from nanochat.stages.job import Job
+from nanochat.stages.session import SAMPLES_FILE, write_result
+from nanochat.stages.sources import TRIM, open_docs
+from nanochat.tokenizer.bpe import Tokenizer
+from nanochat.tracking.atomic import write_json
+from nanochat.tracking.composite import build_trackers
+
+_BATCH_TOKENS = 16384  # tokens of an evaluation batch where no training step gives the size
+
+
+def run_eval(job: Job) -> None:
+    """Measures the checkpoint of `init_from` (default: the run's sft, else mid, else base) and prints a table."""
+    set_threads(job.config.runtime)
+    machine = detect(job.config.runtime)
+    ref = origin(job)
+    assert ref is not None
+    job = adopt_model(job, ref)
+    tokenizer = load_tokenizer(job, ref)
+    model = load_for_inference(ref, machine)
+    began = time.perf_counter()
+    metrics = {**_bits_per_byte(job, machine, model, tokenizer), **_tasks(job, machine, model, tokenizer)}
+    samples = _samples(job, machine, model, tokenizer)
+    print(render_table(["metric", str(ref)], [[name, value] for name, value in metrics.items()]))
+    if not job.config.dry_run:
+        _keep(job, ref, machine, metrics, samples, time.perf_counter() - began)
+
+
+def load_for_inference(ref: ResolvedRef, machine: Machine) -> GPT:
+    """The checkpoint's model on the machine's device, in evaluation mode."""
+    dims = load_dims(ref.path)
+    model = build_model(dims, machine.device, machine.dtype, seed=0)
+    model.load_state_dict(load_model(ref.path), strict=True)
+    return model.eval()
+
+
+def _bits_per_byte(job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer) -> dict[str, float]:
+    options = job.config.eval
+    if options.every == -1:
+        return {}
+    seq_len, metrics = model.dims.seq_len, {}
+    tokens = options.steps * _BATCH_TOKENS if options.steps is not None else options.tokens
+    for split in ("train", "val"):
+        docs = open_docs(job, tokenizer, seq_len, split)
+        rows = max(1, _BATCH_TOKENS // seq_len)
+        batches = validation_batches(docs, job.config.data.packing, seq_len, rows, tokens, tokenizer.bos, trim_to=TRIM)
+        metrics[f"{split}/bpb"] = evaluate_bpb(model, batches, tokenizer.token_bytes, machine.device).bpb
+    return metrics
+
+
+def _tasks(job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer) -> dict[str, float]:
+    return task_metrics(job, machine, model, tokenizer) if job.config.eval.tasks else {}
+
+
+def _samples(job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer) -> list[tuple[str, str]]:
+    options = job.config.eval
+    if options.sample_every == -1 or not options.prompts:
+        return []
+    engine = Engine(model, tokenizer, machine.device)
+    return sample_prompts(engine, tokenizer, options.prompts, options.sample_tokens)
+
+
+def _keep(
+    job: Job,
+    ref: ResolvedRef,
+    machine: Machine,
+    metrics: dict[str, float],
+    samples: list[tuple[str, str]],
+    seconds: float,
+) -> None:
+    """Writes the run folder; the trackers get the metrics at the checkpoint's step."""
+    folder = job.run_dir
+    for name in ("metrics.jsonl", SAMPLES_FILE, "result.json"):
+        (folder / name).unlink(missing_ok=True)
+    write_config(replace(job.config, init_from=str(ref)), folder / "config.yaml")
+    write_json(folder / "environment.json", [describe_environment(machine.name)])
+    tracker = build_trackers(
+        job.config.tracking, folder, job.run, plain(job.config), {}, list(job.config.tags), ref.step
+    )
+    tracker.log(ref.step, metrics)
+    tracker.finish()
+    write_samples(folder / SAMPLES_FILE, ref.step, samples)
+    write_result(folder, ref.step, metrics, seconds)
+    write_report(folder)
+    print(f"done: {folder}")

@@ -1,0 +1,114 @@
+"""The evaluations that run between training steps: validation bits per byte, samples, tasks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nanochat.config.root import RunConfig
+from nanochat.data.source import validation_batches
+from nanochat.engine.engine import Engine
+from nanochat.evals.bpb import evaluate_bpb
+from nanochat.evals.chat import evaluate_tasks
+from nanochat.evals.samples import sample_prompts
+from nanochat.model.gpt import GPT
+from nanochat.plan.plan import Plan
+from nanochat.runtime.device import Machine
+from nanochat.stages.job import Job
+from nanochat.stages.session import SAMPLES_FILE, Session
+from nanochat.stages.sources import TRIM, open_docs, task_context
+from nanochat.tokenizer.bpe import Tokenizer
+from nanochat.tracking.jsonl import MetricsLog, read_jsonl
+from nanochat.training.hooks import Hook
+from nanochat.training.loop import Parts
+
+
+def eval_hooks(
+    session: Session, plan: Plan, machine: Machine, model: GPT, parts: Parts, tokenizer: Tokenizer
+) -> list[Hook]:
+    """One hook each for what the eval group enables. A step already on record is not measured again."""
+    job, options = session.job, session.job.config.eval
+    hooks = []
+    if options.every > 0:
+        validate = _validator(job, plan, machine, parts, tokenizer)
+        hooks.append(Hook("validate", options.every, _logged(session, "val/bpb", validate), at_start=True))
+    if options.sample_every > 0 and options.prompts:
+        hooks.append(Hook("sample", options.sample_every, _sampler(session, machine, model, tokenizer)))
+    if options.metrics_every > 0 and options.tasks:
+        measure = lambda: task_metrics(job, machine, model, tokenizer)  # noqa: E731
+        hooks.append(Hook("tasks", options.metrics_every, _logged(session, "eval/chat", measure)))
+    return hooks
+
+
+def _logged(session: Session, mark: str, measure: Callable[[], dict[str, float]]) -> Callable[[int], None]:
+    """Measures, logs and says; leaves out steps for which a metric beginning with `mark` is on record."""
+    rows = read_jsonl(session.job.run_dir / "metrics.jsonl")
+    recorded = {row["step"] for row in rows if any(key.startswith(mark) for key in row)}
+
+    def hook(step: int) -> None:
+        if step in recorded:
+            return
+        metrics = measure()
+        assert session.tracker is not None
+        session.tracker.log(step, metrics)
+        shown = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+        session.console.say(f"step {step}: {shown}")
+
+    return hook
+
+
+def validation_tokens(config: RunConfig, plan: Plan) -> int:
+    """Tokens of validation text each time: `eval.steps` batches of the training step's size, else `eval.tokens`."""
+    steps = config.eval.steps
+    return steps * plan.recipe.batch_tokens if steps is not None else config.eval.tokens
+
+
+def _validator(
+    job: Job, plan: Plan, machine: Machine, parts: Parts, tokenizer: Tokenizer
+) -> Callable[[], dict[str, float]]:
+    docs = open_docs(job, tokenizer, plan.recipe.dims.seq_len, "val")
+    tokens = validation_tokens(job.config, plan)
+
+    def measure() -> dict[str, float]:
+        batches = validation_batches(
+            docs,
+            job.config.data.packing,
+            plan.recipe.dims.seq_len,
+            plan.placement.device_rows,
+            tokens,
+            pad_id=tokenizer.bos,
+            trim_to=None if machine.compile else TRIM,
+        )
+        result = evaluate_bpb(parts.model, batches, tokenizer.token_bytes, machine.device)
+        return {"val/bpb": result.bpb, "val/loss": result.loss}
+
+    return measure
+
+
+def _sampler(session: Session, machine: Machine, model: GPT, tokenizer: Tokenizer) -> Callable[[int], None]:
+    options, path = session.job.config.eval, session.job.run_dir / SAMPLES_FILE
+    recorded = {row["step"] for row in read_jsonl(path)}
+
+    def hook(step: int) -> None:
+        if step in recorded:
+            return
+        engine = Engine(model, tokenizer, machine.device)
+        pairs = sample_prompts(engine, tokenizer, options.prompts, options.sample_tokens)
+        write_samples(path, step, pairs)
+        session.console.say("\n".join(f"  {prompt} |{text}" for prompt, text in pairs))
+
+    return hook
+
+
+def write_samples(path: Path, step: int, pairs: list[tuple[str, str]]) -> None:
+    """Appends one line a sample to samples.jsonl."""
+    log = MetricsLog(path)
+    for prompt, text in pairs:
+        log.log(step, {"prompt": prompt, "sample": text})
+    log.finish()
+
+
+def task_metrics(job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer) -> dict[str, float]:
+    """Accuracy of each task of `eval.tasks`, as eval/chat/<task>."""
+    context = task_context(job)
+    engine = Engine(model, tokenizer, machine.device)
+    results = evaluate_tasks(engine, tokenizer, job.config.eval.tasks, context, job.config.eval.metrics_max_problems)
+    return {f"eval/chat/{result.task}": result.accuracy for result in results}

@@ -1,0 +1,195 @@
+"""What base, mid and sft share: from a job to a trained run folder.
+
+    job -> origin, tokenizer -> facts -> plan -> session (resume?) -> model, optimizer, source -> loop -> report
+
+The stages differ in their defaults (conf/stage/) and in what they start from; no branch here asks which it is,
+except that a base run may start from nothing.
+"""
+
+import time
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nanochat.checkpoint.find import ResolvedRef
+from nanochat.checkpoint.load import load_model, load_optimizer, load_state
+from nanochat.checkpoint.rng import capture_rng, restore_rng
+from nanochat.checkpoint.save import save_checkpoint
+from nanochat.config.optim import MuonAdamWConfig
+from nanochat.config.root import RunConfig, Stage
+from nanochat.config.schedule import ScheduleName
+from nanochat.data.source import Source
+from nanochat.errors import Interrupted
+from nanochat.model.build import build_model
+from nanochat.model.gpt import GPT
+from nanochat.optim.build import build_optimizer
+from nanochat.optim.optimizer import Optimizer
+from nanochat.plan.plan import Plan, make_plan
+from nanochat.plan.schedules import lr_factor, momentum_at
+from nanochat.reporting.report import write_report
+from nanochat.runtime.device import Machine, detect, set_threads
+from nanochat.runtime.dist import current_ranks
+from nanochat.runtime.interrupt import watch_signals
+from nanochat.stages.facts import Hardware, adopt_model, load_tokenizer, origin, plan_facts
+from nanochat.stages.hooks import eval_hooks
+from nanochat.stages.job import Job
+from nanochat.stages.progress import Reporter
+from nanochat.stages.session import Session, open_session, write_result
+from nanochat.stages.sources import TRIM, open_docs
+from nanochat.tokenizer.bpe import Tokenizer
+from nanochat.tracking.jsonl import last_values
+from nanochat.training.hooks import Hook
+from nanochat.training.loop import Parts, train_loop
+from nanochat.training.objectives import build_objective
+from nanochat.training.step import NonFiniteGuard
+
+
+def run_training(job: Job) -> None:
+    """Trains the job's run to its end, continuing what is there. Raises Interrupted after saving on a signal."""
+    set_threads(job.config.runtime)
+    machine = detect(job.config.runtime)
+    ref = origin(job)
+    if ref is not None and job.config.stage != Stage.base:
+        job = adopt_model(job, ref)
+    tokenizer = load_tokenizer(job, ref)
+    hardware = Hardware(machine.device, machine.dtype, machine.memory, machine.compile, current_ranks().world)
+    plan = make_plan(job.config, plan_facts(job, hardware, ref, tokenizer))
+    session = open_session(job, plan, machine.name)
+    if session.done:
+        session.console.say(f"{job.run_dir} is complete; nothing to do (overwrite=true trains it again)")
+        return
+    for warning in plan.warnings:
+        session.console.say(f"warning: {warning}")
+    tokenizer.save(job.run_dir / "tokenizer")
+    _train(session, plan, machine, ref, tokenizer)
+
+
+def _train(session: Session, plan: Plan, machine: Machine, ref: ResolvedRef | None, tokenizer: Tokenizer) -> None:
+    job, console = session.job, session.console
+    began = time.perf_counter()
+    model, parts = build_parts(session, plan, machine, tokenizer)
+    _restore(session, ref, model, parts)
+    save = Hook("save", job.config.train.save_every, partial(_save, session, plan, model, parts), True, saves=True)
+    saves = [] if job.config.dry_run else [save]
+    hooks = [*saves, *eval_hooks(session, plan, machine, model, parts, tokenizer)]
+    reporter = Reporter(session, plan, machine)
+    where = f"continuing from step {session.start}" if session.start else f"from {ref}" if ref else "from nothing"
+    console.say(
+        f"{job.config.stage}/{job.run}: {plan.recipe.steps:,} steps of {plan.recipe.batch_tokens:,} tokens, {where}"
+    )
+    ok = False
+    try:
+        with watch_signals() as flag:
+            end = train_loop(
+                parts,
+                start=session.start,
+                total=plan.recipe.steps,
+                hooks=hooks,
+                report=reporter.report,
+                interrupted=lambda: flag.name,
+            )
+        console.end_progress()
+        if end.signal is not None:
+            raise Interrupted(_farewell(job.config, end.step, end.signal, job.run_dir))
+        ok = True
+    finally:
+        assert session.tracker is not None
+        session.tracker.finish(ok)
+    if not job.config.dry_run:
+        _finish(session, end.step, time.perf_counter() - began)
+
+
+def _farewell(config: RunConfig, step: int, signal: str, folder: Path) -> str:
+    if config.dry_run:
+        return f"{signal}: stopped after step {step}; dry_run=true saved nothing"
+    return f"{signal}: saved step {step} in {folder / 'checkpoints'}; the same command continues from there"
+
+
+def build_parts(session: Session, plan: Plan, machine: Machine, tokenizer: Tokenizer) -> tuple[GPT, Parts]:
+    """The bare model and what the loop trains with, all at step 0."""
+    config, recipe = session.job.config, plan.recipe
+    model = build_model(recipe.dims, machine.device, machine.dtype, config.seed)
+    model.activation_checkpointing = config.runtime.activation_checkpointing
+    optim = replace(config.optim, weight_decay=recipe.weight_decay)
+    optimizer = build_optimizer(dict(model.named_parameters()), model.parameter_roles(), optim, recipe.lrs)
+    docs = open_docs(session.job, tokenizer, recipe.dims.seq_len, "train", session.console.say)
+    ranks = current_ranks()
+    source = Source(
+        docs,
+        config.data.packing,
+        recipe.dims.seq_len,
+        recipe.rows,
+        recipe.lanes,
+        plan.placement.device_rows,
+        tokenizer.bos,
+        rank=ranks.rank,
+        world=ranks.world,
+        trim_to=None if machine.compile else TRIM,
+    )
+    return model, Parts(
+        model=torch.compile(model, dynamic=False) if machine.compile else model,  # type: ignore[arg-type]
+        optimizer=optimizer,
+        objective=build_objective(config.objective),
+        source=source,
+        lr_at=lambda s: lr_factor(config.schedule, s, recipe.steps),
+        momentum_at=partial(_momentum, config),
+        grad_clip=config.optim.grad_clip,
+        guard=NonFiniteGuard(config.guards.non_finite, config.guards.max_skips),
+        device=machine.device,
+    )
+
+
+def _momentum(config: RunConfig, s: int) -> float | None:
+    return momentum_at(config.optim.momentum, s) if isinstance(config.optim, MuonAdamWConfig) else None
+
+
+def _restore(session: Session, ref: ResolvedRef | None, model: GPT, parts: Parts) -> None:
+    """Weights of the origin for a fresh run; everything of the checkpoint for one that continues.
+
+    A base run that starts from another (a branch off its trunk) takes its optimizer and data position too.
+    """
+    if session.checkpoint is not None:
+        _load_weights(model, session.checkpoint)
+        _load_progress(session.checkpoint, parts.optimizer, parts.source)
+        restore_rng(load_state(session.checkpoint)["rng"])
+    elif ref is not None:
+        _load_weights(model, ref.path)
+        branches = session.job.config.schedule.name == ScheduleName.decay
+        if branches and session.job.config.stage == Stage.base:
+            _load_progress(ref.path, parts.optimizer, parts.source)
+
+
+def _load_weights(model: GPT, checkpoint: Path) -> None:
+    model.load_state_dict(load_model(checkpoint), strict=True)
+
+
+def _load_progress(checkpoint: Path, optimizer: Optimizer, source: Source) -> None:
+    optimizer.load_state_tensors(load_optimizer(checkpoint))
+    source.load_state_dict(load_state(checkpoint)["loader"])
+
+
+def _save(session: Session, plan: Plan, model: GPT, parts: Parts, step: int) -> None:
+    state: dict[str, Any] = {
+        "loader": parts.source.state_dict(),
+        "rng": capture_rng(),
+        "loop": {"step": step, "steps": plan.recipe.steps, "recipe_hash": plan.recipe.hash},
+    }
+    save_checkpoint(
+        session.job.run_dir / "checkpoints" / f"step_{step:06d}",
+        model=model.state_dict(),
+        model_yaml=asdict(plan.recipe.dims),
+        optimizer=parts.optimizer.state_tensors(),
+        state=state,
+    )
+
+
+def _finish(session: Session, step: int, seconds: float) -> None:
+    """The report, then result.json, which says that the run is complete."""
+    folder = session.job.run_dir
+    metrics = {k: v for k, v in last_values(folder / "metrics.jsonl").items() if k != "step"}
+    write_result(folder, step, metrics, seconds)
+    write_report(folder)
+    session.console.say(f"done: {folder} (report.md, checkpoints/step_{step:06d})")

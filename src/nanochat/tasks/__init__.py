@@ -1,0 +1,1 @@
+"""Conversations to learn from and to be judged by. No torch."""

@@ -1,0 +1,1 @@
+"""Byte-level BPE, chat rendering and the loss mask. No torch."""

@@ -1,0 +1,87 @@
+"""One optimizer step: gradients of all micro-batches, the global norm, the update.
+
+Notable: the sum of the losses is divided by the weight of the whole step over all ranks and micro-batches,
+so that how the rows are cut into pieces does not change the gradient.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from nanochat.config.guards import OnNonFinite
+from nanochat.data.batches import MicroBatch
+from nanochat.errors import NanochatError
+from nanochat.optim.optimizer import Optimizer
+from nanochat.runtime.dist import all_reduce_sum
+from nanochat.training.objectives import Objective
+
+
+@dataclass
+class NonFiniteGuard:
+    """Decides whether a step may change the weights. `skipped` counts the steps left out in a row."""
+
+    action: OnNonFinite
+    max_skips: int
+    skipped: int = 0
+
+    def allows(self, loss: float, grad_norm: float, step: int) -> bool:
+        """True to update. Raises NanochatError where the run is to end."""
+        if math.isfinite(loss) and math.isfinite(grad_norm):
+            self.skipped = 0
+            return True
+        if self.action == OnNonFinite.warn:
+            return True
+        self.skipped += 1
+        if self.action == OnNonFinite.stop or self.skipped >= self.max_skips:
+            raise NanochatError(
+                f"step {step}: loss {loss}, gradient norm {grad_norm}; stopped by guards.non_finite={self.action} "
+                f"({self.skipped} in a row). Lower the learning rates or set optim.grad_clip=1.0; the last "
+                f"checkpoint is whole, and the same command resumes from it"
+            )
+        return False
+
+
+def accumulate_gradients(
+    model: nn.Module, objective: Objective, batches: Iterable[MicroBatch], weight: float, device: str
+) -> torch.Tensor:
+    """Adds the gradient of sum(loss) / weight over the micro-batches to .grad; returns that mean loss, 0-d fp32."""
+    total = torch.zeros((), device=device)
+    weight = max(weight, 1.0)  # a step without a single target has loss 0 and gradient 0, not 0/0
+    for batch in batches:
+        loss_sum, _ = objective(model, batch.to(device))
+        (loss_sum / weight).backward()
+        total += loss_sum.detach()
+    return all_reduce_sum(total) / weight
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], bound: float) -> torch.Tensor:
+    """The global L2 norm of the gradients, 0-d; scales them down to `bound` where it is larger and `bound` > 0."""
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(grads)
+    if bound > 0:
+        scale = torch.clamp(bound / (norm + 1e-6), max=1.0)
+        torch._foreach_mul_(grads, scale)
+    return norm
+
+
+def take_step(
+    model: nn.Module,
+    optimizer: Optimizer,
+    loss: torch.Tensor,
+    guard: NonFiniteGuard,
+    *,
+    step: int,
+    grad_clip: float,
+    lr_factor: float,
+    momentum: float | None,
+) -> tuple[float, float]:
+    """Clips and updates from .grad; returns (loss, gradient norm before clipping)."""
+    norm = clip_gradients(model.parameters(), grad_clip)
+    loss_value, norm_value = torch.stack([loss, norm.to(loss.dtype)]).tolist()  # the one host synchronisation
+    if guard.allows(loss_value, norm_value, step):
+        optimizer.update(lr_factor, momentum)
+    optimizer.zero_grad()
+    return loss_value, norm_value

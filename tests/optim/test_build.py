@@ -1,0 +1,134 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from nanochat.config.optim import OptimConfig
+from nanochat.errors import MismatchError
+from nanochat.optim.adamw import AdamWGroup
+from nanochat.optim.build import build_optimizer
+from nanochat.optim.muon import MuonGroup
+from nanochat.optim.optimizer import Optimizer, check_cover
+
+Make = Callable[..., OptimConfig]
+LRS = {"embedding": 0.05, "unembedding": 0.01, "matrix": 0.02}
+ROLES = {"wte": "embedding", "a": "matrix", "b": "matrix", "c": "matrix", "head": "unembedding"}
+
+
+def new_params(seed: int = 0) -> dict[str, nn.Parameter]:
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"wte": (11, 8), "a": (8, 8), "b": (8, 8), "c": (32, 8), "head": (11, 32)}
+    return {name: nn.Parameter(torch.randn(shape, generator=generator) / 3) for name, shape in shapes.items()}
+
+
+def loss_of(params: dict[str, nn.Parameter]) -> torch.Tensor:
+    """A small network that learns 'the next id is this id + 1'."""
+    ids = torch.arange(11)
+    x = params["wte"][ids]
+    x = x + (x @ params["a"].T).relu() @ params["b"].T
+    logits = (x @ params["c"].T).relu() @ params["head"].T
+    return F.cross_entropy(logits, (ids + 1) % 11)
+
+
+def train(params: dict[str, nn.Parameter], optimizer: Optimizer, steps: range) -> list[float]:
+    losses = []
+    for step in steps:
+        optimizer.zero_grad()
+        loss = loss_of(params)
+        loss.backward()
+        losses.append(loss.item())
+        optimizer.update(lr_factor=1 / (1 + step / 20), momentum=min(0.95, 0.85 + step / 200))
+    return losses
+
+
+@pytest.mark.parametrize("name", ["muon_adamw", "adamw"])
+def test_learns(make_config: Make, name: str) -> None:
+    params = new_params()
+    losses = train(params, build_optimizer(params, ROLES, make_config(name), LRS), range(40))
+    assert losses[0] > 2.0 and losses[-1] < 0.1
+
+
+def test_which_rule_updates_which_parameter(make_config: Make) -> None:
+    params = new_params()
+    muon = build_optimizer(params, ROLES, make_config("muon_adamw"), LRS).groups
+    assert {n for g in muon if isinstance(g, MuonGroup) for n in g.members} == {"a", "b", "c"}
+    assert {n: g.settings.lr for g in muon for n in g.members} == {n: LRS[ROLES[n]] for n in params}
+    assert all(isinstance(g, AdamWGroup) for g in build_optimizer(params, ROLES, make_config("adamw"), LRS).groups)
+
+
+def test_muon_adamw_decays_embedding_and_head_only(make_config: Make) -> None:
+    for name, decayed in (("muon_adamw", {"wte", "head"}), ("adamw", set(ROLES))):
+        moved = []
+        for weight_decay in (0.0, 0.5):
+            params = new_params()
+            optimizer = build_optimizer(params, ROLES, make_config(name, weight_decay=weight_decay), LRS)
+            train(params, optimizer, range(1))
+            moved.append({n: p.detach().clone() for n, p in params.items()})
+        assert {n for n in ROLES if not torch.equal(moved[0][n], moved[1][n])} == decayed
+
+
+def test_stacking_changes_nothing(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for elements in (2**26, 1):
+        monkeypatch.setattr("nanochat.optim.muon.STACK_ELEMENTS", elements)
+        params = new_params()
+        train(params, build_optimizer(params, ROLES, make_config("muon_adamw"), LRS), range(5))
+        results.append(dict(params))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["muon_adamw", "adamw"])
+def test_saved_state_resumes_bit_for_bit(make_config: Make, name: str) -> None:
+    params = new_params()
+    optimizer = build_optimizer(params, ROLES, make_config(name), LRS)
+    train(params, optimizer, range(5))
+    weights = {n: p.detach().clone() for n, p in params.items()}
+    saved = {n: t.clone() for n, t in optimizer.state_tensors().items()}
+    straight = train(params, optimizer, range(5, 10))
+
+    params = {n: nn.Parameter(w) for n, w in weights.items()}
+    optimizer = build_optimizer(params, ROLES, make_config(name), LRS)
+    optimizer.load_state_tensors(saved)
+    assert optimizer.step == 5
+    assert train(params, optimizer, range(5, 10)) == straight
+
+
+def test_state_is_named_after_parameters(make_config: Make) -> None:
+    params = new_params()
+    state = build_optimizer(params, ROLES, make_config("muon_adamw"), LRS).state_tensors()
+    moments = {f"{n}/{m}" for n in ("wte", "head") for m in ("exp_avg", "exp_avg_sq")}
+    assert set(state) == {"step"} | moments | {f"{n}/momentum" for n in "abc"}
+    assert all(t.shape == params[n.split("/")[0]].shape for n, t in state.items() if n != "step")
+
+
+def test_state_of_another_optimizer_is_refused(make_config: Make) -> None:
+    params = new_params()
+    state = build_optimizer(params, ROLES, make_config("adamw"), LRS).state_tensors()
+    optimizer = build_optimizer(params, ROLES, make_config("muon_adamw"), LRS)
+    with pytest.raises(MismatchError, match=r"a/exp_avg .*saved state"):
+        optimizer.load_state_tensors(state)
+    wrong = optimizer.state_tensors() | {"wte/exp_avg": torch.zeros(12, 8)}
+    with pytest.raises(MismatchError, match=r"wte/exp_avg has shape \(12, 8\)"):
+        optimizer.load_state_tensors(wrong)
+
+
+def test_every_parameter_in_exactly_one_group(make_config: Make) -> None:
+    params = new_params()
+    with pytest.raises(AssertionError, match="parameter wte has no role"):
+        build_optimizer(params, {n: r for n, r in ROLES.items() if n != "wte"}, make_config("adamw"), LRS)
+    with pytest.raises(AssertionError, match="no learning rate for role scalar of c"):
+        build_optimizer(params, ROLES | {"c": "scalar"}, make_config("adamw"), LRS)
+    groups = build_optimizer(params, ROLES, make_config("adamw"), LRS).groups
+    with pytest.raises(AssertionError, match="in no optimizer group: new"):
+        check_cover({*params, "new"}, groups)
+    with pytest.raises(AssertionError, match="more than one optimizer group: wte"):
+        check_cover(set(params), [*groups, groups[0]])
+
+
+def test_missing_gradient_is_named(make_config: Make) -> None:
+    params = new_params()
+    optimizer = build_optimizer(params, ROLES, make_config("muon_adamw"), LRS)
+    with pytest.raises(AssertionError, match="no gradient for wte"):
+        optimizer.update(1.0, 0.9)

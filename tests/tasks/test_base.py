@@ -1,0 +1,37 @@
+import subprocess
+import sys
+
+import pytest
+
+from nanochat.tasks.base import answer_text, chat, final_number, part, tool_call
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("by hand\n#### 3", "3"),
+        ("#### 1,234", "1234"),
+        ("#### -7 apples", "-7"),
+        ("#### 3.5", "3.5"),
+        ("#### 12.", "12"),
+        ("#### 2\n#### 3", "2"),
+        ("####3", None),
+        ("3", None),
+        ("#### .", None),
+        ("", None),
+    ],
+)
+def test_final_number(text, expected):
+    assert final_number(text) == expected
+
+
+def test_answer_text_joins_parts():
+    parts = [part("text", "so "), *tool_call("1+1", "2"), part("text", " it is")]
+    assert answer_text(chat("q", parts)) == "so 1+12 it is"
+    assert answer_text(chat("q", "a")) == "a"
+
+
+def test_tasks_import_neither_torch_nor_datasets():
+    code = "import sys, nanochat.tasks.mixture, nanochat.tasks.plain; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "datasets", "tokenizers", "tiktoken", "numpy"} & set(loaded)
