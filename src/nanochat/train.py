@@ -8,6 +8,7 @@ Notable: Hydra's own error reporting is bypassed (its exceptions are let through
 and nothing heavy is imported before the stage is known.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,18 +19,25 @@ from pathlib import Path
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from nanochat.config.arguments import Arguments, split_args
+from nanochat.config.compose_errors import translate
 from nanochat.config.conf import conf_dir
-from nanochat.config.load import normalize_override, stage_overrides, to_run_config, translate
+from nanochat.config.load import stage_overrides, to_run_config
 from nanochat.config.naming import with_names
+from nanochat.config.raw import search_path
 from nanochat.config.register import register_schemas
 from nanochat.config.root import RunConfig, Stage
 from nanochat.errors import ConfigError, NanochatError
+from nanochat.plan.early import check_sizes
 
 _FULL_ERROR = "HYDRA_FULL_ERROR"
-_FLAGS_WITH_VALUE = ("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--cfg", "-c", "--package")
+# What the user set HYDRA_FULL_ERROR to, for the processes that are started while it has to be 1 for Hydra.
+_ASKED_ERROR = "NANOCHAT_FULL_ERROR"
+# The system's refusals that a user can do something about; any other OSError is a defect and keeps its traceback.
+_REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 # Where each stage lives. Names, not functions: importing them pulls in torch.
 _STAGES: dict[Stage, tuple[str, str]] = {
     Stage.tokenizer: ("nanochat.stages.tokenizer", "run_tokenizer"),
@@ -43,108 +51,114 @@ _STAGES: dict[Stage, tuple[str, str]] = {
 
 def dispatch(config: RunConfig, overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> None:
     """Runs the stage of a checked config in this process."""
+    named = with_names(config)
+    check_sizes(named)
+    _make_base_dir(named)
     from nanochat.stages.job import Job
 
     module, function = _STAGES[config.stage]
     run_stage: Callable[[Job], None] = getattr(import_module(module), function)
-    run_stage(Job(with_names(config), tuple(overrides), tuple(config_dirs)))
+    run_stage(Job(named, tuple(overrides), tuple(config_dirs)))
+
+
+def _make_base_dir(config: RunConfig) -> None:
+    folder = Path(config.base_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK | os.X_OK)
+    except OSError as error:
+        raise NanochatError(f"base_dir={folder} cannot be made: {error.strerror}; choose another base_dir") from error
+    if not writable:
+        raise NanochatError(f"base_dir={folder} cannot be written to; choose another base_dir")
 
 
 def run(argv: Sequence[str]) -> int:
     """Composes and runs `argv` (overrides and Hydra's flags). Raises NanochatError; returns the exit code."""
-    flags, overrides, config_dirs = split_args(argv)
-    overrides = [normalize_override(o) for o in overrides]
-    multirun = "-m" in flags or "--multirun" in flags
-    first = [] if multirun else stage_overrides(overrides, config_dirs)
-    with _hydra_arguments([*flags, *first, *overrides]):
-        try:
-            composed = _hydra_main()
-        except (HydraException, OmegaConfBaseException) as error:
-            raise translate(error, config_dirs) from error
-    for config, task_overrides in composed:
-        dispatch(config, task_overrides, config_dirs)
+    arguments = split_args(argv)
+    if arguments.completes:
+        _hydra_main([*arguments.flags, *arguments.overrides])
+        return 0
+    first = stage_overrides(arguments.overrides, arguments.config_dirs)
+    overrides = [*first, *arguments.overrides]
+    try:
+        composed = _hydra_main([*arguments.flags, *overrides, *search_path(arguments.config_dirs)])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise translate(error, overrides, arguments.config_dirs) from error
+    if arguments.multirun:
+        _run_here([task for _, task in composed], overrides, arguments)
+        return 0
+    for cfg, task in composed:
+        dispatch(to_run_config(cfg, task, arguments.config_dirs), task, arguments.config_dirs)
     return 0
 
 
+def _run_here(jobs: Sequence[Sequence[str]], overrides: Sequence[str], arguments: Arguments) -> None:
+    """The jobs that hydra/launcher=basic left to this process; other launchers leave none."""
+    from nanochat.cluster.sweep import plan_jobs
+
+    for job in plan_jobs(jobs, overrides, arguments.config_dirs):
+        dispatch(job.config, job.overrides, job.config_dirs)
+
+
 def run_frozen(path: Path) -> int:
-    """A worker: runs a frozen job. Raises NanochatError."""
+    """A worker: runs a frozen job, and ends when its parent does. Raises NanochatError."""
     from nanochat.cluster.frozen import thaw
+    from nanochat.runtime.parent import follow_parent
+
+    follow_parent()
 
     job = thaw(path)
     dispatch(job.config, job.overrides, job.config_dirs)
     return 0
 
 
-def split_args(argv: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Hydra's flags (with their values), the overrides, and the folders given by --config-dir.
-
-    Raises ConfigError for a word that is neither.
-    """
-    flags: list[str] = []
-    overrides: list[str] = []
-    folders: list[str] = []
-    words = iter(argv)
-    for word in words:
-        if word in _FLAGS_WITH_VALUE:
-            value = next(words, "")
-            flags += [word, value]
-            folders += [value] if word in ("--config-dir", "-cd") else []
-        elif word.startswith("-"):
-            flags.append(word)
-            folders += [word.partition("=")[2]] if word.startswith("--config-dir=") else []
-        elif "=" in word or word.startswith("~"):
-            overrides.append(word)
-        else:
-            completing = "--shell-completion" in flags or "-sc" in flags
-            if not completing:
-                raise ConfigError(f"'{word}' is no override; write key=value, for example model.depth=4")
-            overrides.append(word)
-    for folder in folders:
-        if not Path(folder).is_dir():
-            raise ConfigError(f"--config-dir {folder}: there is no such folder")
-    return flags, overrides, [str(Path(f).resolve()) for f in folders]
-
-
 @contextmanager
 def _hydra_arguments(argv: Sequence[str]) -> Iterator[None]:
     """Hydra reads sys.argv; its errors come as exceptions while HYDRA_FULL_ERROR is set."""
-    former_argv, former_error = sys.argv, os.environ.get(_FULL_ERROR)
+    former = {name: os.environ.get(name) for name in (_FULL_ERROR, _ASKED_ERROR)}
+    former_argv = sys.argv
     sys.argv = ["nanochat", *argv]
+    os.environ[_ASKED_ERROR] = "1" if _wants_traceback() else "0"
     os.environ[_FULL_ERROR] = "1"
     try:
         yield
     finally:
         sys.argv = former_argv
-        if former_error is None:
-            os.environ.pop(_FULL_ERROR, None)
+        for name, value in former.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
 
 
-def _hydra_main() -> list[tuple[RunConfig, list[str]]]:
+def _wants_traceback() -> bool:
+    return os.environ.get(_ASKED_ERROR, os.environ.get(_FULL_ERROR)) == "1"
+
+
+def _hydra_main(argv: Sequence[str]) -> list[tuple[DictConfig, list[str]]]:
     """Hands over to Hydra, which reads the command line, composes, and calls the task here or by its launcher.
 
-    The task only checks and collects: what is run in this process is run after Hydra is done, so that its own
+    The task only collects: what is run in this process is checked and run after Hydra is done, so that its own
     handling of exceptions never stands between a stage and the user.
     """
-    composed: list[tuple[RunConfig, list[str]]] = []
+    composed: list[tuple[DictConfig, list[str]]] = []
 
     def task(cfg: DictConfig) -> None:
-        overrides = [str(o) for o in HydraConfig.get().overrides.task]
-        composed.append((to_run_config(cfg), overrides))
+        given = OmegaConf.to_container(HydraConfig.get().overrides.task)
+        assert isinstance(given, list)
+        composed.append((cfg, [str(o) for o in given]))
 
     register_schemas()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    with _hydra_arguments(argv):
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     return composed
 
 
 def guarded(action: Callable[[], int]) -> int:
     """Runs `action`; a user's mistake becomes one paragraph on stderr and an exit code that is not 0."""
-    show_traceback = os.environ.get(_FULL_ERROR) == "1"
     try:
         return action()
     except NanochatError as error:
-        if show_traceback:
+        if _wants_traceback():
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -152,13 +166,24 @@ def guarded(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough; nothing more can be written, not even at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in _REFUSALS or _wants_traceback():
+            raise
+        print(f"error: {error.filename or 'a file'}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def main(argv: Sequence[str]) -> int:
     """`python -m nanochat.train`: a frozen job with --frozen PATH, else overrides."""
     if argv[:1] == ["--frozen"]:
-        return guarded(lambda: run_frozen(Path(argv[1])))
+        return guarded(lambda: run_frozen(_frozen_path(argv[1:])))
     return guarded(lambda: run(argv))
+
+
+def _frozen_path(argv: Sequence[str]) -> Path:
+    if len(argv) != 1:
+        raise ConfigError(f"--frozen takes the file of one job, not {len(argv)} words")
+    return Path(argv[0])
 
 
 if __name__ == "__main__":

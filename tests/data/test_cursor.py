@@ -67,3 +67,10 @@ def test_seek_continues_as_if_never_stopped() -> None:
         again = LaneCursor(docs, 1, 4)
         again.seek(through.number)
         assert again.next() == through.next(), stop
+
+
+def test_seek_forgets_what_was_read_ahead() -> None:
+    cursor = LaneCursor(MadeUpDocs([2] * 9), 0, 1)
+    first = [cursor.next() for _ in range(3)]
+    cursor.seek(0)
+    assert [cursor.next() for _ in range(3)] == first

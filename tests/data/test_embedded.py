@@ -52,8 +52,9 @@ def test_cache_is_read_and_a_damaged_one_is_not(base_dir: Path, monkeypatch: pyt
     whole = path.read_bytes()
     monkeypatch.setattr(embedded, "build", lambda: ["made", "again"])
     assert embedded_texts(base_dir, seed=1)[0] == built
-    path.write_bytes(whole[: len(whole) // 2])
-    assert sorted(embedded_texts(base_dir, seed=1)[0]) == ["again", "made"]
+    for damaged in (whole[: len(whole) // 2], b"".join(whole.splitlines(keepends=True)[:-1]), b""):
+        path.write_bytes(damaged)
+        assert sorted(embedded_texts(base_dir, seed=1)[0]) == ["again", "made"]
     path.write_bytes(whole)
 
 

@@ -12,7 +12,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 
 @dataclass
@@ -44,7 +44,7 @@ class LocalLauncher(Launcher):
         assert self.config is not None
         sources = self.config.hydra.runtime.config_sources
         folders = [s.path for s in sources if s.provider == "command-line"]
-        raw = OmegaConf.to_container(self.config.hydra.overrides.task)
+        raw = [str(override) for override in self.config.hydra.overrides.task]
         jobs = plan_jobs(job_overrides, raw, folders)
         done = run_sweep(jobs, sweep_dir(jobs))
         print(sweep_table(done))

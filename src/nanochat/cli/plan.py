@@ -1,10 +1,14 @@
 """`nanochat plan`: what a run would be, with the rule behind each number, and the learning-rate curve."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from nanochat.config.load import compose_run, expand_sweep, normalize_override
+from nanochat.config.arguments import Arguments, split_args
+from nanochat.config.load import compose_run, expand_sweep
 from nanochat.config.naming import tokenizer_dir, with_names
 from nanochat.config.root import Stage
+from nanochat.errors import ConfigError
+from nanochat.plan.early import check_sizes
 from nanochat.plan.plan import Plan, make_plan
 from nanochat.plan.schedules import lr_factor
 from nanochat.reporting.curve import draw_curve
@@ -12,35 +16,51 @@ from nanochat.reporting.tables import render_table
 from nanochat.stages.facts import preview_facts
 from nanochat.stages.job import Job
 from nanochat.stages.routing import stage_jobs
-from nanochat.train import split_args
+from nanochat.train import run
 
 _TRAINS = (Stage.base, Stage.mid, Stage.sft)
+_USAGE = """nanochat plan [key=value ...] [-m]
+
+Prints what a run would be and the rule behind each number; trains and writes nothing. With stage=pipeline each
+stage is planned, with -m each combination of the values:
+
+  nanochat plan stage=base model.depth=26
+  nanochat plan -m model.depth=12,16,20"""
 
 
 def main(argv: Sequence[str]) -> int:
     """Prints the plan of one run, of each stage of a pipeline, or (with -m) a table of a sweep's runs."""
-    flags, overrides, config_dirs = split_args(argv)
-    overrides = [normalize_override(o) for o in overrides]
-    if "-m" in flags or "--multirun" in flags:
-        _print_sweep(expand_sweep(overrides), config_dirs)
+    arguments = split_args(argv)
+    if "--help" in arguments.flags:
+        print(_USAGE)
         return 0
-    job = _job(overrides, config_dirs)
-    if job.config.stage == Stage.pipeline:
-        for number, each in enumerate(stage_jobs(job)):
-            print("" if number == 0 else "\n", end="")
-            _print_stage(each)
+    if set(arguments.flags) - {"--multirun"}:
+        return run(argv)  # --cfg and the like show the config that is planned with
+    if arguments.multirun:
+        _print_sweep(arguments)
         return 0
-    _print_stage(job)
+    for number, job in enumerate(_jobs(arguments.overrides, arguments.config_dirs)):
+        print("" if number == 0 else "\n", end="")
+        _print_stage(job)
     return 0
 
 
-def _job(overrides: Sequence[str], config_dirs: Sequence[str]) -> Job:
+def _jobs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Job]:
+    """The run that the overrides ask for, or those of the pipeline's stages."""
     composed = compose_run(overrides, config_dirs)
-    return Job(with_names(composed.config), tuple(composed.overrides), tuple(config_dirs))
+    job = Job(with_names(composed.config), tuple(composed.overrides), tuple(config_dirs))
+    return stage_jobs(job) if job.config.stage == Stage.pipeline else [job]
+
+
+def _planned(job: Job) -> tuple[Job, Plan]:
+    check_sizes(job.config)
+    job, facts = preview_facts(job)
+    return job, make_plan(job.config, facts)
 
 
 def _print_stage(job: Job) -> None:
     config = job.config
+    rows: list[list[Any]]
     if config.stage == Stage.tokenizer:
         rows = [
             ["vocabulary", config.tokenizer.vocab_size, "tokenizer.vocab_size, the 9 special tokens included"],
@@ -49,14 +69,12 @@ def _print_stage(job: Job) -> None:
             ["folder", str(tokenizer_dir(config)), "{base_dir}/tokenizer/{tokenizer.name}"],
         ]
         print(render_table(["tokenizer", "value", "rule"], rows))
-        return
-    if config.stage == Stage.eval:
+    elif config.stage == Stage.eval:
         tasks = ", ".join(config.eval.tasks) or "none"
         rows = [["tasks", tasks, "eval.tasks"], ["validation tokens", config.eval.tokens, "eval.tokens"]]
         print(render_table(["eval", "value", "rule"], rows))
-        return
-    job, facts = preview_facts(job)
-    _print_plan(job, make_plan(job.config, facts))
+    else:
+        _print_plan(*_planned(job))
 
 
 def _print_plan(job: Job, plan: Plan) -> None:
@@ -78,13 +96,16 @@ def _points(steps: int, most: int = 72) -> list[int]:
     return [round(i * (steps - 1) / max(1, count - 1)) for i in range(count)]
 
 
-def _print_sweep(jobs: Sequence[Sequence[str]], config_dirs: Sequence[str]) -> None:
-    rows = []
-    for overrides in jobs:
-        job, facts = preview_facts(_job(overrides, config_dirs))
-        recipe = make_plan(job.config, facts).recipe
-        rows.append(
-            [" ".join(overrides), recipe.dims.n_layer, recipe.dims.n_embd, recipe.params.total, recipe.batch_tokens]
-            + [recipe.steps, recipe.tokens, float(recipe.tokens * recipe.flops_per_token)]
-        )
-    print(render_table(["run", "layers", "width", "parameters", "batch", "steps", "tokens", "FLOPs"], rows))
+def _print_sweep(arguments: Arguments) -> None:
+    rows: list[list[Any]] = []
+    for overrides in expand_sweep(arguments.overrides):
+        trained = [j for j in _jobs(overrides, arguments.config_dirs) if j.config.stage in _TRAINS]
+        if not trained:
+            raise ConfigError(f"{' '.join(overrides)} trains no model; plan -m compares {', '.join(map(str, _TRAINS))}")
+        for job in trained:
+            recipe = _planned(job)[1].recipe
+            shape = [recipe.dims.n_layer, recipe.dims.n_embd, recipe.params.total]
+            length = [recipe.batch_tokens, recipe.steps, recipe.tokens, float(recipe.tokens * recipe.flops_per_token)]
+            rows.append([str(job.config.stage), " ".join(overrides), *shape, *length])
+    columns = ["stage", "run", "layers", "width", "parameters", "batch", "steps", "tokens", "FLOPs"]
+    print(render_table(columns, rows))

@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import yaml
 
@@ -19,6 +21,8 @@ from nanochat.config.naming import with_names
 from nanochat.config.root import RunConfig
 from nanochat.config.validate import build_run_config, plain
 from nanochat.errors import Interrupted
+from nanochat.runtime.interrupt import WATCHED
+from nanochat.runtime.parent import PARENT
 
 
 @dataclass(frozen=True)
@@ -58,33 +62,57 @@ class Ended:
 
 
 def run_worker(frozen: Path) -> Ended:
-    """Runs one frozen job in a process of its own, which shares the terminal. Passes signals on.
+    """Runs one frozen job in a process of its own, passes signals on to it and waits for its end.
 
-    Raises Interrupted when the job was interrupted (it has saved by then).
+    Raises Interrupted when this process or the job was asked to stop: the caller must not go on to the next one,
+    also where the signal came too late for the job to notice. The worker has a process group of its own, so that
+    Ctrl-C reaches it once, from here; if this process dies otherwise, it follows (runtime/parent.py).
     """
     began = time.perf_counter()
-    process = subprocess.Popen(worker_command(frozen), env={**os.environ, "PYTHONUNBUFFERED": "1"})
-    code = _wait(process)
-    if code == Interrupted.exit_code:
-        raise Interrupted(f"the job {frozen} was interrupted and has saved; the same command continues from there")
+    with _relay() as relay:
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", PARENT: str(os.getpid())}
+        process = subprocess.Popen(worker_command(frozen), env=environment, stdin=subprocess.DEVNULL, process_group=0)
+        relay.start(process)
+        code = process.wait()
+    if relay.received or code == Interrupted.exit_code:
+        names = " and ".join(dict.fromkeys(s.name for s in relay.received)) or "a signal"
+        raise Interrupted(f"stopped by {names}")
     return Ended(code, time.perf_counter() - began)
 
 
 def worker_command(frozen: Path) -> Sequence[str]:
-    """The command line of a worker."""
-    return (sys.executable, "-m", "nanochat.train", "--frozen", str(frozen))
+    """The command line of a worker. -P: a file of the current folder cannot stand in for a module."""
+    return (sys.executable, "-P", "-m", "nanochat.train", "--frozen", str(frozen))
 
 
-def _wait(process: subprocess.Popen[bytes]) -> int:
-    """Waits for the child. Ctrl-C reaches it by the terminal; other signals are forwarded."""
+class _Relay:
+    """Passes signals on to a process; those that come before it is there wait for it."""
 
-    def forward(number: int, frame: object) -> None:
-        if number != signal.SIGINT or not sys.stdin.isatty():
+    def __init__(self) -> None:
+        """Nothing has come."""
+        self.received: list[signal.Signals] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, process: subprocess.Popen[bytes]) -> None:
+        """From now on to `process`."""
+        self._process = process
+        for number in self.received:
             process.send_signal(number)
 
-    former = {s: signal.signal(s, forward) for s in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """The signal handler."""
+        self.received.append(signal.Signals(number))
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+@contextmanager
+def _relay() -> Iterator[_Relay]:
+    """Within the block the signals that stop a run go to the relay; the former handlers come back after it."""
+    relay = _Relay()
+    former = {number: signal.signal(number, relay.handle) for number in WATCHED}
     try:
-        return process.wait()
+        yield relay
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)

@@ -15,7 +15,7 @@ from nanochat.cluster.frozen import Ended, FrozenJob, freeze, run_worker
 from nanochat.config.load import compose_run, swept_keys
 from nanochat.config.naming import base_dir, job_name, run_dir, run_name
 from nanochat.config.root import RunConfig
-from nanochat.errors import ConfigError
+from nanochat.errors import ConfigError, Interrupted
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,14 @@ def run_sweep(jobs: Sequence[FrozenJob], folder: Path) -> list[SweepJob]:
     done: list[SweepJob] = []
     for number, (job, path) in enumerate(zip(jobs, frozen, strict=True), 1):
         print(f"[{number}/{len(jobs)}] {job.config.stage}/{run_name(job.config)}", flush=True)
-        ended = run_worker(path)
+        try:
+            ended = run_worker(path)
+        except Interrupted as error:
+            again = "the same command" + (" without overwrite=true" if job.config.overwrite else "")
+            named = "" if job.config.sweep else f" with sweep={folder.name}"
+            raise Interrupted(
+                f"the sweep was {error} in job {number} of {len(jobs)}; {again}{named} continues"
+            ) from error
         done.append(SweepJob(job.config, job.overrides, ended, _metrics(job.config)))
         (folder / "table.md").write_text(sweep_table(done), encoding="utf-8")
     return done

@@ -1,4 +1,4 @@
-"""Composing a RunConfig with Hydra: where `conf/` is, stage overrides of experiments, errors in our words.
+"""Composing a RunConfig with Hydra, and what is done to override strings before it.
 
 `stages:` of an experiment (and of a debug option) cannot be expressed inside Hydra, because an override may
 not depend on another group's choice. It is read before composing and put in front of the user's overrides.
@@ -7,22 +7,22 @@ not depend on another group's choice. It is read before composing and put in fro
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import yaml
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException, ValidationError
+from omegaconf.errors import OmegaConfBaseException
 
-from nanochat.config.conf import conf_dir
-from nanochat.config.register import register_schemas
-from nanochat.config.root import RunConfig
-from nanochat.config.validate import all_keys, build_run_config, unknown_key
-from nanochat.errors import ConfigError, NanochatError, nearest
+from nanochat.config.checks import check_config
+from nanochat.config.compose_errors import translate
+from nanochat.config.options import option_file, parents, read_option
+from nanochat.config.raw import compose_cfg
+from nanochat.config.root import RunConfig, Stage
+from nanochat.config.validate import build_run_config
+from nanochat.errors import ConfigError, nearest
+
+_STAGED = ("experiment", "debug")  # the groups whose options may have `stages:`
 
 
 @dataclass(frozen=True)
@@ -34,57 +34,69 @@ class Composed:
     choices: dict[str, Any]
 
 
-def to_run_config(cfg: DictConfig) -> RunConfig:
-    """A checked RunConfig from Hydra's composed config."""
+def to_run_config(cfg: DictConfig, overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> RunConfig:
+    """A checked RunConfig from Hydra's composed config; the overrides that made it are for messages only."""
     try:
         data = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     except OmegaConfBaseException as error:
-        raise translate(error) from error
+        raise translate(error, overrides, config_dirs) from error
     assert isinstance(data, dict)
-    return build_run_config(data)  # type: ignore[arg-type]
+    config = build_run_config({str(key): value for key, value in data.items() if key != "hydra"}, config_dirs)
+    check_config(config)
+    return config
 
 
-def compose_run(overrides: Sequence[str], config_dirs: Sequence[str] = (), choose: bool = True) -> Composed:
+def compose_run(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
     """Composes one run from override strings, with those of the experiment's `stages:` in front."""
-    register_schemas()
-    ordered = [*stage_overrides(overrides, config_dirs), *overrides] if choose else list(overrides)
-    search = [f"hydra.searchpath=[{','.join('file://' + str(Path(d).resolve()) for d in config_dirs)}]"]
+    ordered = [*stage_overrides(overrides, config_dirs), *overrides]
     try:
-        GlobalHydra.instance().clear()  # a launcher or pipeline composes inside a Hydra application
-        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            cfg = compose("config", [*ordered, *(search if config_dirs else [])], return_hydra_config=True)
-        choices = dict(cfg.hydra.runtime.choices)
-        OmegaConf.set_struct(cfg, False)
-        cfg.pop("hydra")
-        return Composed(to_run_config(cfg), ordered, choices)
+        cfg = compose_cfg(ordered, config_dirs)
     except (HydraException, OmegaConfBaseException) as error:
-        raise translate(error, config_dirs) from error
+        raise translate(error, ordered, config_dirs) from error
+    choices = dict(cfg.hydra.runtime.choices)
+    with_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return Composed(to_run_config(with_hydra, ordered, config_dirs), ordered, choices)
 
 
 def stage_overrides(overrides: Iterable[str], config_dirs: Sequence[str] = ()) -> list[str]:
-    """What the chosen experiment and debug option want for the chosen stage alone."""
+    """What the chosen experiment and debug option want for the chosen stage alone, but for what is given already."""
+    given = list(overrides)
     chosen = {"stage": "base"}
-    for override in overrides:
-        key, _, value = override.partition("=")
-        if key in ("stage", "experiment", "debug"):
-            chosen[key] = value
+    for override in given:
+        key, _, value = override.lstrip("+").partition("=")
+        if key in ("stage", *_STAGED):
+            chosen[key] = value.strip("'\"")
     found: list[str] = []
-    for group in ("experiment", "debug"):
-        for name in chosen.get(group, "").strip("[]").split(","):
+    for group in _STAGED:
+        for name in _names(chosen.get(group, "")):
             found += _stages_of(group, name, chosen["stage"], config_dirs)
-    return found
+    return [override for override in found if override not in given]
+
+
+def _names(value: str) -> list[str]:
+    """`a` and `[a,b]`; `a,b` is a sweep, whose jobs come here one by one."""
+    inner = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    return [name.strip() for name in inner.split(",")] if inner is not value or "," not in value else []
 
 
 def _stages_of(group: str, name: str, stage: str, config_dirs: Sequence[str]) -> list[str]:
-    for folder in (*map(Path, config_dirs), conf_dir()):
-        path = folder / group / f"{name}.yaml"
-        if name and path.is_file():
-            body = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            listed = (body.get("stages") or {}).get(stage) or []
-            if not isinstance(listed, list) or not all(isinstance(o, str) for o in listed):
-                raise ConfigError(f"{path}: stages.{stage} must be a list of overrides such as 'train.num_epochs=2'")
-            return listed
-    return []
+    """The overrides for one stage of the options that `name` starts from, then its own."""
+    path = option_file(group, name, config_dirs)
+    if path is None:
+        return []
+    inherited = [o for parent in parents(path) for o in _stages_of(group, parent, stage, config_dirs)]
+    body = read_option(path)
+    if "stage" in body or any("override /stage" in entry for entry in body.get("defaults") or () if entry):
+        raise ConfigError(f"{path}: an option of {group} cannot choose the stage; give stage= on the command line")
+    stages = body.get("stages") or {}
+    known = [str(s) for s in Stage]
+    for key in stages:
+        if key not in known:
+            raise ConfigError(f"{path}: stages.{key} is no stage; {nearest(str(key), known)}")
+    listed = stages.get(stage) or []
+    if not isinstance(listed, list) or not all(isinstance(o, str) for o in listed):
+        raise ConfigError(f"{path}: stages.{stage} must be a list of overrides such as 'train.num_epochs=2'")
+    return inherited + [normalize_override(o) for o in listed]
 
 
 def normalize_override(text: str) -> str:
@@ -106,7 +118,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except OverrideParseException as error:
-        raise translate(error) from error
+        raise translate(error, overrides) from error
     for override, text in zip(parsed, overrides, strict=True):
         if override.is_sweep_override():
             prefix = override.get_key_element()
@@ -121,63 +133,3 @@ def swept_keys(overrides: Sequence[str]) -> list[str]:
     """The keys that a multirun varies."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     return [str(o.key_or_group) for o in parsed if o.is_sweep_override()]
-
-
-def translate(error: Exception, config_dirs: Sequence[str] = ()) -> NanochatError:
-    """Hydra's and OmegaConf's exceptions as one paragraph in this project's words."""
-    if isinstance(error, NanochatError):
-        return error
-    if isinstance(error, OverrideParseException):
-        reason = str(error).splitlines()[0].strip()
-        return ConfigError(
-            f"the override '{error.override}' cannot be read: {reason}. Write key=value without spaces, and quote "
-            f"values with special characters: key='\"a b, c\"'"
-        )
-    if isinstance(error, MissingConfigException):
-        return _missing_option(error)
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, OmegaConfBaseException):
-        cause = cause.__cause__
-    if isinstance(error, ConfigCompositionException) and "Could not find" in str(error):
-        return _unknown_group(str(error), config_dirs)
-    if isinstance(cause, ValidationError):
-        key = cause.full_key or str(cause.key)
-        value = re.search(r"Value '(.*?)'", str(cause))
-        wanted = re.search(r"could not be converted to (\w+)", str(cause))
-        shown = f"{key}={value.group(1)}" if value else key
-        return ConfigError(f"{shown} has the wrong type; {_kind_words(wanted.group(1) if wanted else '', str(cause))}")
-    if cause is not None:
-        key = getattr(cause, "full_key", None) or str(getattr(cause, "key", "") or "")
-        if (key and "not in" in str(cause)) or "does not contain" in str(cause):
-            return unknown_key(key, _siblings(key))
-        return ConfigError(f"{key or 'the configuration'}: {str(cause).splitlines()[0]}")
-    return ConfigError(" ".join(str(error).split()))
-
-
-def _siblings(key: str) -> list[str]:
-    prefix = key.rpartition(".")[0]
-    return [k for k in all_keys() if k.rpartition(".")[0] == prefix] if prefix else []
-
-
-def _kind_words(kind: str, text: str) -> str:
-    words = {"Integer": "it must be a whole number", "Float": "it must be a number", "Bool": "it must be true or false"}
-    enum = re.search(r"from (?:enum )?.*?\[([^\]]*)\]", text) or re.search(r"expected one of \[([^\]]*)\]", text)
-    if enum:
-        return f"it must be one of {enum.group(1)}"
-    return words.get(kind, text.splitlines()[0])
-
-
-def _missing_option(error: MissingConfigException) -> NanochatError:
-    wanted = error.missing_cfg_file or ""
-    group, _, option = str(wanted).rpartition("/")
-    options = [str(o) for o in (error.options or [])]
-    if not options:
-        return ConfigError(f"{group or 'config'}={option} is not an option: {str(error).splitlines()[0]}")
-    return ConfigError(f"{group}={option} is not an option; {nearest(option, options)}")
-
-
-def _unknown_group(text: str, config_dirs: Sequence[str]) -> NanochatError:
-    found = re.search(r"Could not (?:find|override) '?([\w/.@]+)'?", text)
-    key = found.group(1) if found else ""
-    groups = [p.name for folder in (*map(Path, config_dirs), conf_dir()) for p in folder.iterdir() if p.is_dir()]
-    return unknown_key(key, groups) if key else ConfigError(" ".join(text.split()))

@@ -15,11 +15,12 @@ ORIGINS: dict[Stage, tuple[str, ...]] = {
     Stage.eval: ("sft", "mid", "base"),
 }
 _MAX_NAME = 80  # characters of a run name; longer ones end in a hash
+_NOT_IN_NAME = ("run", "stage")  # swept keys that are in the folder's path anyway
 
 
 def base_dir(config: RunConfig) -> Path:
     """The folder that everything is written below, absolute."""
-    return Path(os.path.abspath(Path(config.base_dir).expanduser()))
+    return Path(os.path.abspath(Path(config.base_dir).expanduser()))  # noqa: PTH100 - links stay as they are
 
 
 def run_name(config: RunConfig) -> str:
@@ -51,19 +52,30 @@ def tokenizer_dir(config: RunConfig) -> Path:
 
 
 def job_name(run: str, overrides: Sequence[str], swept: Sequence[str]) -> str:
-    """A name for one job of a multirun: `{run}-{short sorted overrides}`, with a hash where it is long."""
+    """A name for one job of a multirun: `{run}-{short sorted overrides}`, with a hash where it is long or ambiguous."""
     pairs = [o.lstrip("+~").partition("=") for o in overrides]
-    mine = sorted((key, value) for key, _, value in pairs if key in swept and key != "run")
-    short = "-".join(f"{key.rsplit('.', 1)[-1]}={_safe(value)}" for key, value in mine)
+    values = {key: value for key, _, value in pairs if key in swept and key not in _NOT_IN_NAME}
+    short = "-".join(f"{_short(key, list(values))}={_safe(values[key])}" for key in sorted(values))
     name = f"{run}-{short}" if short else run
-    if len(name) <= _MAX_NAME:
+    lossy = any(_safe(value) != value for value in values.values())
+    if len(name) <= _MAX_NAME and not lossy:
         return name
-    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(repr((run, sorted(values.items()))).encode()).hexdigest()[:8]
     return f"{name[: _MAX_NAME - 9]}-{digest}"
 
 
+def _short(key: str, keys: Sequence[str]) -> str:
+    """The last words of a key, as many as tell it from the other keys."""
+    words = key.split(".")
+    for count in range(1, len(words)):
+        tail = words[-count:]
+        if not any(other != key and other.split(".")[-count:] == tail for other in keys):
+            return ".".join(tail)
+    return _safe(key)
+
+
 def _safe(value: str) -> str:
-    return "".join(c if c.isalnum() or c in "._=" else "_" for c in value.strip("'\""))
+    return "".join(c if c.isalnum() or c in "._=-" else "_" for c in value)
 
 
 def with_names(config: RunConfig) -> RunConfig:

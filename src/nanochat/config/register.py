@@ -32,7 +32,7 @@ def register_schemas() -> None:
 
 def _root_schema() -> DictConfig:
     """RunConfig with its groups expanded: OmegaConf 2.3 cannot expand a missing node that holds a union."""
-    root = OmegaConf.structured(RunConfig)
+    root: DictConfig = OmegaConf.structured(RunConfig)
     hints = get_type_hints(RunConfig)
     for declared in fields(RunConfig):
         if declared.metadata.get("group"):

@@ -58,7 +58,9 @@ class TokenDocs(Protocol):
 class TextEncoder(Protocol):
     """What is needed of a Tokenizer here."""
 
-    bos: int
+    @property
+    def bos(self) -> int:
+        """The id in front of every document."""
 
     def encode_batch(self, texts: list[str], num_threads: int = 1) -> list[list[int]]:
         """Ids of each text, without specials."""

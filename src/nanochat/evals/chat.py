@@ -6,7 +6,7 @@ from typing import Any
 
 from nanochat.engine.engine import Engine
 from nanochat.errors import ConfigError
-from nanochat.tasks.base import TaskKind
+from nanochat.tasks.base import Task, TaskKind
 from nanochat.tasks.registry import build_task
 from nanochat.tasks.spec import TaskContext, parse_spec
 from nanochat.tokenizer.bpe import Tokenizer
@@ -29,17 +29,23 @@ class TaskResult:
         return self.correct / self.problems
 
 
-def evaluate_tasks(
-    engine: Engine, tokenizer: Tokenizer, specs: Mapping[str, Any], context: TaskContext, max_problems: int
-) -> list[TaskResult]:
-    """Greedy answers to at most `max_problems` problems of each task. Raises ConfigError for a task without a check."""
-    results = []
-    for name, value in specs.items():
-        task = build_task(parse_spec(f"eval.tasks.{name}", value), context)
+def open_tasks(specs: Mapping[str, Any], context: TaskContext) -> dict[str, Task]:
+    """The tasks of `eval.tasks` by name. Raises ConfigError, also for a task whose answers cannot be checked."""
+    tasks = {name: build_task(parse_spec(f"eval.tasks.{name}", value), context) for name, value in specs.items()}
+    for name, task in tasks.items():
         if task.kind != TaskKind.generative:
             raise ConfigError(
                 f"eval.tasks.{name}: answers of this task cannot be checked; leave it out: ~eval.tasks.{name}"
             )
+    return tasks
+
+
+def evaluate_tasks(
+    engine: Engine, tokenizer: Tokenizer, tasks: Mapping[str, Task], max_problems: int
+) -> list[TaskResult]:
+    """Greedy answers to the first `max_problems` problems of each task, at most."""
+    results = []
+    for name, task in tasks.items():
         conversations = [task[i] for i in range(min(max_problems, len(task)))]
         prompts = [render_for_completion(tokenizer, c) for c in conversations]
         answers = engine.generate_batch(prompts, max_new_tokens=MAX_NEW_TOKENS, temperature=0.0)

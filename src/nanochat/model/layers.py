@@ -33,8 +33,8 @@ class Embedding(nn.Embedding):
 
 
 def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) over the last axis, computed in fp32, without a learned weight (1910.07467)."""
-    return F.rms_norm(x.float(), (x.shape[-1],), eps=eps).to(x.dtype)
+    """x / sqrt(mean(x^2) + eps) over the last axis, no learned weight (1910.07467); computed in fp32 inside."""
+    return F.rms_norm(x, (x.shape[-1],), eps=eps)
 
 
 def rotary_tables(positions: int, head_dim: int, base: float, dtype: torch.dtype) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,8 @@ class Facts:
     """Inputs of the plan that are not asked for but found.
 
     `data_tokens` and `data_rows` count one pass over the training data (rows: conversations, where each
-    fills a row of its own). `dims` is the model of the checkpoint that the run starts from.
+    fills a row of its own). `dims` is the model of the checkpoint that the run starts from, `init_mark` a hash
+    of its weights.
     """
 
     vocab_size: int
@@ -23,6 +24,7 @@ class Facts:
     compile: bool = False
     dims: ModelDims | None = None
     init_from: str | None = None
+    init_mark: str | None = None
     data_tokens: int | None = None
     data_rows: int | None = None
     data_source: str = ""

@@ -25,7 +25,8 @@ def derive_steps(config: RunConfig, dims: ModelDims, batch: Batch, facts: Facts)
     if train.num_epochs is not None:
         return _epoch_steps(train.num_epochs, dims, batch, facts)
     raise ConfigError(
-        "no horizon: set one of train.num_iterations, train.target_flops, train.target_param_data_ratio, train.num_epochs"
+        "no horizon: set one of train.num_iterations, train.target_flops, train.target_param_data_ratio and "
+        "train.num_epochs"
     )
 
 

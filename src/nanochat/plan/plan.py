@@ -58,6 +58,7 @@ class Recipe:
     weight_decay: float
     seed: int
     init_from: str | None
+    init_mark: str | None
     manifest: dict[str, Any]
     tokenizer: str | None
     asked: dict[str, Any]
@@ -133,6 +134,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         weight_decay=weight_decay,
         seed=config.seed,
         init_from=facts.init_from,
+        init_mark=facts.init_mark,
         manifest=dict(facts.manifest),
         tokenizer=facts.tokenizer,
         asked=_asked(config),
@@ -219,7 +221,7 @@ def _run_rules(recipe: Recipe, batch: Batch, steps_rule: str, facts: Facts) -> l
         Rule("tokens a step", batch.tokens, "rows * context"),
         Rule("steps", recipe.steps, steps_rule),
         Rule("tokens", recipe.tokens, "steps * tokens a step"),
-        Rule("tokens per parameter", round(recipe.tokens / recipe.params.total, 2), "tokens / parameters"),
+        Rule("tokens per parameter", float(f"{recipe.tokens / recipe.params.total:.3g}"), "tokens / parameters"),
         Rule("training FLOPs", float(recipe.tokens * recipe.flops_per_token), "tokens * FLOPs per token"),
         Rule("rows a micro-batch", batch.device_rows, batch.device_rule),
         Rule("micro-batches a step", batch.accumulation, f"rows a step / (micro-batch * {facts.world_size} ranks), up"),

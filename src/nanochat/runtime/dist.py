@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as torch_dist
 
+from nanochat.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -23,6 +25,19 @@ class Ranks:
 def current_ranks() -> Ranks:
     """From the variables that torchrun and SLURM wrappers set."""
     return Ranks(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def check_ranks() -> None:
+    """Raises ConfigError where a launcher started several processes that do not know of each other.
+
+    Each would take its share of the rows and none the gradients of the others.
+    """
+    world = current_ranks().world
+    if world > 1 and not (torch_dist.is_available() and torch_dist.is_initialized()):
+        raise ConfigError(
+            f"WORLD_SIZE={world}: this version trains in one process; start `nanochat` itself, without torchrun, or "
+            f"unset WORLD_SIZE and RANK"
+        )
 
 
 def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:

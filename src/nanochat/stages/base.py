@@ -13,6 +13,7 @@ def run_base(job: Job) -> None:
     """Trains a base model on `data`, which must be a corpus."""
     if not isinstance(job.config.data, CorpusConfig):
         raise ConfigError(
-            "stage=base reads a corpus; data=mid and data=sft are mixtures of conversations: take data=embedded or data=text"
+            "stage=base reads a corpus; data=mid and data=sft are mixtures of conversations: take data=embedded or "
+            "data=text"
         )
     run_training(job)

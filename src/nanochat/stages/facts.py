@@ -1,12 +1,15 @@
 """What the plan must be told: the tokenizer on disk, the checkpoint to start from, the machine, the data's size."""
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nanochat.checkpoint.find import ResolvedRef, list_stage, resolve_ref
+from nanochat.checkpoint.manifest import read_manifest
 from nanochat.config.frozen import read_config
 from nanochat.config.naming import ORIGINS, run_name, tokenizer_dir
-from nanochat.config.root import RunConfig, Stage
+from nanochat.config.root import RunConfig
 from nanochat.config.validate import flatten, plain
 from nanochat.errors import MismatchError, MissingError
 from nanochat.plan.dims import derive_dims
@@ -54,10 +57,19 @@ def adopt_model(job: Job, ref: ResolvedRef) -> Job:
     for key in sorted(asked):
         if key in before and before[key] != wanted[key]:
             raise MismatchError(
-                f"model.{key}={plain(wanted[key])}, but {ref} was trained with model.{key}={plain(before[key])}; the model "
-                f"comes from the checkpoint: leave the override out, or start from another one by init_from="
+                f"model.{key}={plain(wanted[key])}, but {ref} was trained with model.{key}={plain(before[key])}; the "
+                f"model comes from the checkpoint: leave the override out, or start from another one by init_from="
             )
     return replace(job, config=replace(job.config, model=saved))
+
+
+def checkpoint_mark(ref: ResolvedRef) -> str | None:
+    """A hash of the hashes of weights and optimizer state: a run that was trained again under its name differs."""
+    manifest = read_manifest(ref.path)
+    if manifest is None:
+        return None
+    hashes = sorted((name, digest) for name, (_, digest) in manifest.files.items() if name.endswith(".safetensors"))
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:16]
 
 
 def find_tokenizer(job: Job, ref: ResolvedRef | None) -> Path | None:
@@ -116,6 +128,7 @@ def plan_facts(job: Job, hardware: Hardware, ref: ResolvedRef | None, tokenizer:
         world_size=hardware.world_size,
         dims=dims,
         init_from=str(ref) if ref is not None else None,
+        init_mark=checkpoint_mark(ref) if ref is not None else None,
         data_tokens=amount.tokens if amount else None,
         data_rows=amount.rows if amount else None,
         data_source=amount.source if amount else "",
@@ -132,7 +145,7 @@ def preview_facts(job: Job) -> tuple[Job, Facts]:
         if job.config.init_from is not None:
             raise
         ref = None
-    if ref is not None and job.config.stage != Stage.base:
+    if ref is not None:
         job = adopt_model(job, ref)
     tokenizer = load_tokenizer(job, ref) if find_tokenizer(job, ref) is not None else None
     return job, plan_facts(job, Hardware(), ref, tokenizer)

@@ -1,13 +1,14 @@
 """The evaluations that run between training steps: validation bits per byte, samples, tasks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from nanochat.config.root import RunConfig
 from nanochat.data.source import validation_batches
 from nanochat.engine.engine import Engine
 from nanochat.evals.bpb import evaluate_bpb
-from nanochat.evals.chat import evaluate_tasks
+from nanochat.evals.chat import evaluate_tasks, open_tasks
 from nanochat.evals.samples import sample_prompts
 from nanochat.model.gpt import GPT
 from nanochat.plan.plan import Plan
@@ -15,8 +16,9 @@ from nanochat.runtime.device import Machine
 from nanochat.stages.job import Job
 from nanochat.stages.session import SAMPLES_FILE, Session
 from nanochat.stages.sources import TRIM, open_docs, task_context
+from nanochat.tasks.base import Task
 from nanochat.tokenizer.bpe import Tokenizer
-from nanochat.tracking.jsonl import MetricsLog, read_jsonl
+from nanochat.tracking.jsonl import MetricsLog, cut_jsonl, read_jsonl
 from nanochat.training.hooks import Hook
 from nanochat.training.loop import Parts
 
@@ -33,7 +35,7 @@ def eval_hooks(
     if options.sample_every > 0 and options.prompts:
         hooks.append(Hook("sample", options.sample_every, _sampler(session, machine, model, tokenizer)))
     if options.metrics_every > 0 and options.tasks:
-        measure = lambda: task_metrics(job, machine, model, tokenizer)  # noqa: E731
+        measure = partial(task_metrics, job, machine, model, tokenizer, chat_tasks(job))
         hooks.append(Hook("tasks", options.metrics_every, _logged(session, "eval/chat", measure)))
     return hooks
 
@@ -85,7 +87,7 @@ def _validator(
 
 def _sampler(session: Session, machine: Machine, model: GPT, tokenizer: Tokenizer) -> Callable[[int], None]:
     options, path = session.job.config.eval, session.job.run_dir / SAMPLES_FILE
-    recorded = {row["step"] for row in read_jsonl(path)}
+    recorded = _whole_samples(path, session.start, len(options.prompts))
 
     def hook(step: int) -> None:
         if step in recorded:
@@ -98,6 +100,14 @@ def _sampler(session: Session, machine: Machine, model: GPT, tokenizer: Tokenize
     return hook
 
 
+def _whole_samples(path: Path, last: int, prompts: int) -> set[int]:
+    """The steps on record. Those of the step `last` are forgotten if a kill came between them."""
+    steps = [row["step"] for row in read_jsonl(path)]
+    if 0 < steps.count(last) < prompts:
+        cut_jsonl(path, last - 1)
+    return {step for step in steps if step != last or steps.count(step) >= prompts}
+
+
 def write_samples(path: Path, step: int, pairs: list[tuple[str, str]]) -> None:
     """Appends one line a sample to samples.jsonl."""
     log = MetricsLog(path)
@@ -106,9 +116,15 @@ def write_samples(path: Path, step: int, pairs: list[tuple[str, str]]) -> None:
     log.finish()
 
 
-def task_metrics(job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer) -> dict[str, float]:
-    """Accuracy of each task of `eval.tasks`, as eval/chat/<task>."""
-    context = task_context(job)
+def chat_tasks(job: Job) -> dict[str, Task]:
+    """`eval.tasks`, opened. Raises ConfigError for one whose answers cannot be checked."""
+    return open_tasks(job.config.eval.tasks, task_context(job))
+
+
+def task_metrics(
+    job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer, tasks: Mapping[str, Task]
+) -> dict[str, float]:
+    """Accuracy of each task, as eval/chat/<task>."""
     engine = Engine(model, tokenizer, machine.device)
-    results = evaluate_tasks(engine, tokenizer, job.config.eval.tasks, context, job.config.eval.metrics_max_problems)
+    results = evaluate_tasks(engine, tokenizer, tasks, job.config.eval.metrics_max_problems)
     return {f"eval/chat/{result.task}": result.accuracy for result in results}

@@ -29,3 +29,8 @@ class Job:
     def run_dir(self) -> Path:
         """`{base_dir}/{stage}/{run}`."""
         return run_dir(self.config)
+
+    @property
+    def again(self) -> str:
+        """What the user repeats to continue this run after an interruption; a deletion is not to be repeated."""
+        return "the same command" + (" without overwrite=true" if self.config.overwrite else "")

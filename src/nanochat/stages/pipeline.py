@@ -12,7 +12,7 @@ from pathlib import Path
 from nanochat.cluster.frozen import FrozenJob, freeze, run_worker
 from nanochat.config.naming import tokenizer_dir
 from nanochat.config.root import Stage
-from nanochat.errors import NanochatError
+from nanochat.errors import ConfigError, Interrupted, NanochatError
 from nanochat.reporting.tables import markdown_table, render_table
 from nanochat.stages.job import Job
 from nanochat.stages.routing import route, stage_jobs
@@ -31,24 +31,37 @@ class StageResult:
 
 
 def run_pipeline(job: Job) -> None:
-    """Runs `pipeline.stages` in order. Raises NanochatError at the first stage that fails."""
+    """Runs `pipeline.stages` in order. Raises NanochatError at the first stage that fails, Interrupted on a signal."""
     jobs = stage_jobs(job)
+    _check_dry_run(job, jobs)
     _print_routes(job, jobs)
     folder = job.base_dir / "pipelines" / job.run
     frozen = [freeze(FrozenJob(j.config, j.overrides, j.config_dirs), folder / f"{j.config.stage}.yaml") for j in jobs]
     results: list[StageResult] = []
     for number, (each, path) in enumerate(zip(jobs, frozen, strict=True), 1):
         print(f"\n[{number}/{len(jobs)}] {each.config.stage}: {' '.join(each.overrides)}", flush=True)
-        ended = run_worker(path)
+        where = f"stage {each.config.stage} ({number} of {len(jobs)})"
+        try:
+            ended = run_worker(path)
+        except Interrupted as error:
+            raise Interrupted(f"the pipeline was {error} in {where}; {job.again} continues there") from error
         if ended.code != 0:
             raise NanochatError(
-                f"the pipeline stopped: stage {each.config.stage} ({number} of {len(jobs)}) ended with exit code "
-                f"{ended.code}, its message stands above; the stages before it are kept, and the same command "
-                f"continues with this one"
+                f"the pipeline stopped: {where} ended with exit code {ended.code}, its message stands above; the "
+                f"stages before it are kept, and {job.again} continues with this one"
             )
         results.append(StageResult(each, ended.seconds, _cells(each)))
     _print_results(results, folder)
     _print_conversation(jobs)
+
+
+def _check_dry_run(job: Job, jobs: Sequence[Job]) -> None:
+    """Refuses what can only fail after a stage has been trained for nothing."""
+    if job.config.dry_run and len(jobs) > 1:
+        raise ConfigError(
+            "dry_run=true: the stages of a pipeline start from what the ones before them write, and a dry run writes "
+            "nothing; see `nanochat plan stage=pipeline`, or give dry_run=true to a single stage"
+        )
 
 
 def _print_routes(job: Job, jobs: Sequence[Job]) -> None:

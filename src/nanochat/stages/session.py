@@ -29,6 +29,7 @@ from nanochat.tracking.console import Console
 from nanochat.tracking.jsonl import cut_jsonl
 from nanochat.tracking.tracker import Tracker
 
+PLAN_FILE = "plan.json"
 RESULT_FILE = "result.json"
 SAMPLES_FILE = "samples.jsonl"
 _SHOWN = 8  # differing keys in an error message
@@ -77,10 +78,11 @@ def _resume_point(job: Job) -> Path | None:
     """The checkpoint to continue from, by `resume`."""
     config, folder = job.config, job.run_dir
     found = latest(folder)
-    if config.resume == Resume.never and found is not None:
+    complete = (folder / RESULT_FILE).is_file()
+    if config.resume == Resume.never and (found is not None or complete):
+        has = f"a checkpoint of step {step_of(found)}" if found is not None else "a complete run"
         raise MismatchError(
-            f"resume=never, but {folder} has a checkpoint of step {step_of(found)}; name another run by run=, or "
-            f"delete this one with overwrite=true"
+            f"resume=never, but {folder} has {has}; name another run by run=, or delete this one with overwrite=true"
         )
     if config.resume == Resume.must and found is None:
         damaged = "; ".join(list_damaged(folder))
@@ -93,7 +95,7 @@ def _resume_point(job: Job) -> Path | None:
 
 def _check_identity(folder: Path, plan: Plan) -> None:
     """Refuses another identity under the same name, naming the keys that differ."""
-    path = folder / "plan.json"
+    path = folder / PLAN_FILE
     worth_keeping = bool(list_checkpoints(folder)) or (folder / RESULT_FILE).exists()
     if not path.is_file() or not worth_keeping:
         return
@@ -110,7 +112,13 @@ def _check_identity(folder: Path, plan: Plan) -> None:
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     keys = [k for k in sorted({*saved, *now}) if saved.get(k) != now.get(k)]
-    return [f"{k} was {_short(saved.get(k))}, is {_short(now.get(k))}" for k in keys]
+    return [_difference(k, saved.get(k), now.get(k)) for k in keys if k != "init_mark" or "init_from" not in keys]
+
+
+def _difference(key: str, saved: Any, now: Any) -> str:
+    if key == "init_mark":
+        return "init_from has other weights than it had: that run was trained again"
+    return f"{key} was {_short(saved)}, is {_short(now)}"
 
 
 def _short(value: Any) -> str:
@@ -128,7 +136,7 @@ def _write_description(job: Job, plan: Plan, device_name: str) -> None:
         ) from error
     write_config(replace(job.config, run=job.run, base_dir=str(job.base_dir)), folder / "config.yaml")
     (folder / "overrides.yaml").write_text(yaml.safe_dump(list(job.overrides)), encoding="utf-8")
-    write_json(folder / "plan.json", plan.to_dict())
+    write_json(folder / PLAN_FILE, plan.to_dict())
     path = folder / "environment.json"
     attempts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
     attempt = {**describe_environment(device_name), "placement": plan.to_dict()["placement"]}
@@ -136,5 +144,5 @@ def _write_description(job: Job, plan: Plan, device_name: str) -> None:
 
 
 def write_result(folder: Path, step: int, metrics: Mapping[str, Any], seconds: float) -> None:
-    """result.json, the sign that a run is complete; written last."""
+    """result.json, the sign that a run is complete; only the report, which shows it, comes after."""
     write_json(folder / RESULT_FILE, {"status": "complete", "step": step, "metrics": dict(metrics), "seconds": seconds})

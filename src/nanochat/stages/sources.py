@@ -64,7 +64,7 @@ def open_docs(
         return MixtureTokens(mixture, tokenizer, data.supervise, data.too_long, longest, render)
     assert isinstance(data, CorpusConfig)
     documents = open_corpus(data, split, job.base_dir, job.config.seed)
-    return CorpusTokens(documents, tokenizer, num_threads=os.cpu_count() or 1)
+    return CorpusTokens(documents, tokenizer, num_threads=job.config.runtime.num_threads or os.cpu_count() or 1)
 
 
 def data_manifest(config: RunConfig) -> dict[str, Any]:

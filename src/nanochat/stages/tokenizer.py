@@ -42,9 +42,16 @@ def run_tokenizer(job: Job) -> None:
     if config.dry_run:
         print(f"dry_run=true: {folder} was not written")
         return
-    tokenizer.save(folder, {"documents": len(documents), "seconds": round(time.perf_counter() - began, 1)})
-    write_json(folder / IDENTITY_FILE, _identity(config))
+    _save(tokenizer, folder, config, {"documents": len(documents), "seconds": round(time.perf_counter() - began, 1)})
     print(f"done: {folder} ({tokenizer.vocab_size:,} tokens)")
+
+
+def _save(tokenizer: Tokenizer, folder: Path, config: RunConfig, metadata: dict[str, Any]) -> None:
+    """The tokenizer's own file comes last: where it is, the identity beside it is its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TOKENIZER_FILE).unlink(missing_ok=True)
+    write_json(folder / IDENTITY_FILE, _identity(config))
+    tokenizer.save(folder, metadata)
 
 
 def cropped(documents: Documents, max_chars: int, doc_cap: int) -> Iterator[str]:

@@ -22,7 +22,7 @@ from nanochat.config.optim import MuonAdamWConfig
 from nanochat.config.root import RunConfig, Stage
 from nanochat.config.schedule import ScheduleName
 from nanochat.data.source import Source
-from nanochat.errors import Interrupted
+from nanochat.errors import ConfigError, Interrupted
 from nanochat.model.build import build_model
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import build_optimizer
@@ -31,8 +31,12 @@ from nanochat.plan.plan import Plan, make_plan
 from nanochat.plan.schedules import lr_factor, momentum_at
 from nanochat.reporting.report import write_report
 from nanochat.runtime.device import Machine, detect, set_threads
-from nanochat.runtime.dist import current_ranks
+from nanochat.runtime.dist import check_ranks, current_ranks
 from nanochat.runtime.interrupt import watch_signals
+from nanochat.runtime.lock import hold
+from nanochat.runtime.malloc import keep_freed_memory
+from nanochat.runtime.memory import explain_out_of_memory
+from nanochat.runtime.seeding import seed_all
 from nanochat.stages.facts import Hardware, adopt_model, load_tokenizer, origin, plan_facts
 from nanochat.stages.hooks import eval_hooks
 from nanochat.stages.job import Job
@@ -42,70 +46,98 @@ from nanochat.stages.sources import TRIM, open_docs
 from nanochat.tokenizer.bpe import Tokenizer
 from nanochat.tracking.jsonl import last_values
 from nanochat.training.hooks import Hook
-from nanochat.training.loop import Parts, train_loop
+from nanochat.training.loop import LoopEnd, Parts, train_loop
 from nanochat.training.objectives import build_objective
 from nanochat.training.step import NonFiniteGuard
 
 
 def run_training(job: Job) -> None:
     """Trains the job's run to its end, continuing what is there. Raises Interrupted after saving on a signal."""
+    check_ranks()
     set_threads(job.config.runtime)
+    keep_freed_memory()
     machine = detect(job.config.runtime)
     ref = origin(job)
-    if ref is not None and job.config.stage != Stage.base:
+    if ref is not None:
+        _check_origin(job, ref)
         job = adopt_model(job, ref)
     tokenizer = load_tokenizer(job, ref)
     hardware = Hardware(machine.device, machine.dtype, machine.memory, machine.compile, current_ranks().world)
     plan = make_plan(job.config, plan_facts(job, hardware, ref, tokenizer))
-    session = open_session(job, plan, machine.name)
-    if session.done:
-        session.console.say(f"{job.run_dir} is complete; nothing to do (overwrite=true trains it again)")
-        return
-    for warning in plan.warnings:
-        session.console.say(f"warning: {warning}")
-    tokenizer.save(job.run_dir / "tokenizer")
-    _train(session, plan, machine, ref, tokenizer)
+    with hold(job.run_dir):
+        session = open_session(job, plan, machine.name)
+        if session.done:
+            _say_done(session)
+            return
+        for warning in plan.warnings:
+            session.console.say(f"warning: {warning}")
+        tokenizer.save(job.run_dir / "tokenizer")
+        rows, seq_len = plan.placement.device_rows, plan.recipe.dims.seq_len
+        with explain_out_of_memory(rows, seq_len, machine.name, plan.placement.activation_checkpointing):
+            _train(session, plan, machine, ref, tokenizer)
+
+
+def _check_origin(job: Job, ref: ResolvedRef) -> None:
+    """A run that starts from itself would delete, or continue, its own origin."""
+    if ref.run_dir.resolve() == job.run_dir.resolve():
+        raise ConfigError(
+            f"init_from={ref} is a checkpoint of this very run, {job.config.stage}/{job.run}; name the new run by run="
+        )
+
+
+def _say_done(session: Session) -> None:
+    folder = session.job.run_dir
+    if not (folder / "report.md").is_file():  # the run was killed behind its last word
+        write_report(folder)
+    session.console.say(f"{folder} is complete; nothing to do (overwrite=true trains it again)")
 
 
 def _train(session: Session, plan: Plan, machine: Machine, ref: ResolvedRef | None, tokenizer: Tokenizer) -> None:
-    job, console = session.job, session.console
     began = time.perf_counter()
+    assert session.tracker is not None
+    ok = False
+    try:
+        end = _loop(session, plan, machine, ref, tokenizer)
+        ok = True
+    finally:
+        session.console.end_progress()
+        session.tracker.finish(ok)
+    if end.signal is not None:
+        raise Interrupted(_farewell(session, end.step, end.signal))
+    if not session.job.config.dry_run:
+        _finish(session, end.step, time.perf_counter() - began)
+
+
+def _loop(session: Session, plan: Plan, machine: Machine, ref: ResolvedRef | None, tokenizer: Tokenizer) -> LoopEnd:
+    job = session.job
+    seed_all(job.config.seed)
     model, parts = build_parts(session, plan, machine, tokenizer)
     _restore(session, ref, model, parts)
     save = Hook("save", job.config.train.save_every, partial(_save, session, plan, model, parts), True, saves=True)
     saves = [] if job.config.dry_run else [save]
     hooks = [*saves, *eval_hooks(session, plan, machine, model, parts, tokenizer)]
-    reporter = Reporter(session, plan, machine)
     where = f"continuing from step {session.start}" if session.start else f"from {ref}" if ref else "from nothing"
-    console.say(
+    session.console.say(
         f"{job.config.stage}/{job.run}: {plan.recipe.steps:,} steps of {plan.recipe.batch_tokens:,} tokens, {where}"
     )
-    ok = False
-    try:
-        with watch_signals() as flag:
-            end = train_loop(
-                parts,
-                start=session.start,
-                total=plan.recipe.steps,
-                hooks=hooks,
-                report=reporter.report,
-                interrupted=lambda: flag.name,
-            )
-        console.end_progress()
-        if end.signal is not None:
-            raise Interrupted(_farewell(job.config, end.step, end.signal, job.run_dir))
-        ok = True
-    finally:
-        assert session.tracker is not None
-        session.tracker.finish(ok)
-    if not job.config.dry_run:
-        _finish(session, end.step, time.perf_counter() - began)
+    with watch_signals() as flag:
+        return train_loop(
+            parts,
+            start=session.start,
+            total=plan.recipe.steps,
+            hooks=hooks,
+            report=Reporter(session, plan, machine).report,
+            interrupted=lambda: flag.name,
+        )
 
 
-def _farewell(config: RunConfig, step: int, signal: str, folder: Path) -> str:
-    if config.dry_run:
+def _farewell(session: Session, step: int, signal: str) -> str:
+    job = session.job
+    if job.config.dry_run:
         return f"{signal}: stopped after step {step}; dry_run=true saved nothing"
-    return f"{signal}: saved step {step} in {folder / 'checkpoints'}; the same command continues from there"
+    if step == session.start:
+        return f"{signal}: stopped before step {step + 1}; {job.again} continues from step {step}"
+    return f"{signal}: saved step {step} in {job.run_dir / 'checkpoints'}; {job.again} continues from there"
 
 
 def build_parts(session: Session, plan: Plan, machine: Machine, tokenizer: Tokenizer) -> tuple[GPT, Parts]:
@@ -137,7 +169,7 @@ def build_parts(session: Session, plan: Plan, machine: Machine, tokenizer: Token
         lr_at=lambda s: lr_factor(config.schedule, s, recipe.steps),
         momentum_at=partial(_momentum, config),
         grad_clip=config.optim.grad_clip,
-        guard=NonFiniteGuard(config.guards.non_finite, config.guards.max_skips),
+        guard=NonFiniteGuard(config.guards.non_finite, config.guards.max_skips, session.console.say),
         device=machine.device,
     )
 
@@ -151,14 +183,15 @@ def _restore(session: Session, ref: ResolvedRef | None, model: GPT, parts: Parts
 
     A base run that starts from another (a branch off its trunk) takes its optimizer and data position too.
     """
+    config = session.job.config
     if session.checkpoint is not None:
         _load_weights(model, session.checkpoint)
-        _load_progress(session.checkpoint, parts.optimizer, parts.source)
-        restore_rng(load_state(session.checkpoint)["rng"])
+        state = _load_progress(session.checkpoint, parts.optimizer, parts.source)
+        parts.guard.skipped = state["loop"]["skipped"]
+        restore_rng(state["rng"])
     elif ref is not None:
         _load_weights(model, ref.path)
-        branches = session.job.config.schedule.name == ScheduleName.decay
-        if branches and session.job.config.stage == Stage.base:
+        if config.stage == Stage.base and config.schedule.name == ScheduleName.decay:
             _load_progress(ref.path, parts.optimizer, parts.source)
 
 
@@ -166,16 +199,24 @@ def _load_weights(model: GPT, checkpoint: Path) -> None:
     model.load_state_dict(load_model(checkpoint), strict=True)
 
 
-def _load_progress(checkpoint: Path, optimizer: Optimizer, source: Source) -> None:
+def _load_progress(checkpoint: Path, optimizer: Optimizer, source: Source) -> dict[str, Any]:
+    """Optimizer and data position as saved; returns the whole saved state."""
+    state = load_state(checkpoint)
     optimizer.load_state_tensors(load_optimizer(checkpoint))
-    source.load_state_dict(load_state(checkpoint)["loader"])
+    source.load_state_dict(state["loader"])
+    return state
 
 
 def _save(session: Session, plan: Plan, model: GPT, parts: Parts, step: int) -> None:
     state: dict[str, Any] = {
         "loader": parts.source.state_dict(),
         "rng": capture_rng(),
-        "loop": {"step": step, "steps": plan.recipe.steps, "recipe_hash": plan.recipe.hash},
+        "loop": {
+            "step": step,
+            "steps": plan.recipe.steps,
+            "recipe_hash": plan.recipe.hash,
+            "skipped": parts.guard.skipped,
+        },
     }
     save_checkpoint(
         session.job.run_dir / "checkpoints" / f"step_{step:06d}",

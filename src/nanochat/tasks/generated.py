@@ -5,10 +5,10 @@ import random
 from abc import abstractmethod
 from typing import Any, ClassVar, Self
 
-from nanochat.errors import ConfigError
+from nanochat.errors import ConfigError, nearest
 from nanochat.tasks.base import Conversation, Task
 from nanochat.tasks.spec import TaskContext, TaskSpec
-from nanochat.tasks.words import load_words, words_of_split
+from nanochat.tasks.words import LONGEST, load_words, words_of_split, words_of_subset
 
 DEFAULT_ROWS = {"train": 10_000, "test": 256}
 
@@ -51,8 +51,12 @@ class GeneratedTask(Task):
 
 
 class WordTask(GeneratedTask):
-    """A generated task about one word a row. Every word of the split comes up once before any comes up again."""
+    """A generated task about one word a row. Every word of the split comes up once before any comes up again.
 
+    `subset: short` asks for words of at most 6 letters alone.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"subset"})
     shuffled_words: ClassVar[str] = "word order"
 
     def __init__(self, words: list[str], *, split: str = "train", size: int | None = None, seed: int = 42) -> None:
@@ -66,8 +70,10 @@ class WordTask(GeneratedTask):
     @classmethod
     def from_spec(cls, spec: TaskSpec, context: TaskContext) -> Self:
         """Words from the list that the context leads to; the choice is noted."""
+        if spec.subset is not None and spec.subset not in LONGEST:
+            raise ConfigError(f"{spec.key}.subset={spec.subset} is not one of words; {nearest(spec.subset, LONGEST)}")
         words, where = load_words(context.word_list, context.base_dir)
-        task = cls(words, split=spec.split, size=spec.stop, seed=context.seed)
+        task = cls(words_of_subset(words, spec.subset), split=spec.split, size=spec.stop, seed=context.seed)
         task.notes = (f"words: {where} ({len(words):,} words)",)
         return task
 

@@ -13,6 +13,7 @@ from nanochat.errors import ConfigError, MissingError
 
 TEST_SHARE = 10  # one word in this many is a test word
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
+LONGEST = {"short": 6}  # letters of the longest word in each subset
 
 
 def load_words(path: str | None, base_dir: Path) -> tuple[list[str], str]:
@@ -55,3 +56,8 @@ def is_test_word(word: str) -> bool:
 def words_of_split(words: Iterable[str], split: str) -> list[str]:
     """Those of `words` that `split` ("train" or "test") may use."""
     return [word for word in words if is_test_word(word) == (split == "test")]
+
+
+def words_of_subset(words: Iterable[str], subset: str | None) -> list[str]:
+    """Those of `words` in the subset: "short" are words of at most 6 letters; None is all of them."""
+    return [word for word in words if subset is None or len(word) <= LONGEST[subset]]

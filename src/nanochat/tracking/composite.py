@@ -69,7 +69,8 @@ def build_trackers(
 ) -> Tracker:
     """The trackers of one attempt, which continues after `resume_step` (0: from the beginning).
 
-    metrics.jsonl is cut to `resume_step`; from the beginning also what was measured at step 0 is measured again. Raises ConfigError if a tracker asked for cannot start.
+    metrics.jsonl is cut to `resume_step`; from the beginning what was measured at step 0 goes too, because it is
+    measured again. Raises ConfigError if a tracker asked for cannot start.
     """
     if not is_main:
         return NullTracker()

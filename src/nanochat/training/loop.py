@@ -20,7 +20,11 @@ from nanochat.training.step import NonFiniteGuard, accumulate_gradients, take_st
 
 @dataclass(frozen=True)
 class Parts:
-    """What the loop trains with. `lr_at` and `momentum_at` take the number of updates done so far."""
+    """What the loop trains with.
+
+    `lr_at` takes the steps of this run done so far; `momentum_at` the updates that the optimizer has seen, which
+    are more where the run branches off another.
+    """
 
     model: nn.Module
     optimizer: Optimizer
@@ -50,20 +54,38 @@ def train_loop(
     report: Callable[[StepInfo], None],
     interrupted: Callable[[], str | None],
 ) -> LoopEnd:
-    """Runs the updates start+1 .. total. The hooks due at `start` are called first, but for those that save:
-    after a kill between a save and the evaluation behind it, nothing is missing from the record."""
-    for hook in hooks:
-        if not hook.saves and hook.due(start, total):
-            hook.fn(start)
-    for step in range(start + 1, total + 1):
+    """Runs the updates start+1 .. total, until `interrupted` names a signal; then the step is saved.
+
+    The hooks due at `start` are called first, but for those that save: what a kill, or an interruption, left out
+    between a save and the evaluations behind it is made up for.
+    """
+    signal = _call(hooks, start, start, total, interrupted)
+    step = start
+    while step < total and signal is None:
+        step += 1
         report(_one_step(parts, step, total))
-        signal = interrupted() if step < total else None
+        signal = _call(hooks, step, start, total, interrupted)
+    return LoopEnd(step, signal)
+
+
+def _call(
+    hooks: Sequence[Hook], step: int, start: int, total: int, interrupted: Callable[[], str | None]
+) -> str | None:
+    """Calls the hooks that are due; returns the signal if the run is to end here.
+
+    A signal leaves out the evaluations still to come and has the step saved, whenever it arrives. After the last
+    step nothing is left out: the run ends there anyway.
+    """
+    for hook in hooks:
+        wanted = step > start if hook.saves else step == total or interrupted() is None
+        if wanted and hook.due(step, total):
+            hook.fn(step)
+    signal = interrupted() if step < total else None
+    if signal is not None and step > start:
         for hook in hooks:
-            if hook.due(step, total) if signal is None else hook.saves:
+            if hook.saves and not hook.due(step, total):
                 hook.fn(step)
-        if signal is not None:
-            return LoopEnd(step, signal)
-    return LoopEnd(total, None)
+    return signal
 
 
 def _one_step(parts: Parts, step: int, total: int) -> StepInfo:
@@ -79,7 +101,7 @@ def _one_step(parts: Parts, step: int, total: int) -> StepInfo:
         step=step,
         grad_clip=parts.grad_clip,
         lr_factor=factor,
-        momentum=parts.momentum_at(step - 1),
+        momentum=parts.momentum_at(parts.optimizer.step),
     )
     synchronize(parts.device)
     seconds = time.perf_counter() - began

@@ -5,7 +5,7 @@ so that how the rows are cut into pieces does not change the gradient.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -21,10 +21,14 @@ from nanochat.training.objectives import Objective
 
 @dataclass
 class NonFiniteGuard:
-    """Decides whether a step may change the weights. `skipped` counts the steps left out in a row."""
+    """Decides whether a step may change the weights, and says what it decides by `say`.
+
+    `skipped` counts the steps left out in a row; it belongs to the state of the run.
+    """
 
     action: OnNonFinite
     max_skips: int
+    say: Callable[[str], None]
     skipped: int = 0
 
     def allows(self, loss: float, grad_norm: float, step: int) -> bool:
@@ -32,16 +36,23 @@ class NonFiniteGuard:
         if math.isfinite(loss) and math.isfinite(grad_norm):
             self.skipped = 0
             return True
+        found = f"step {step}: loss {loss}, gradient norm {grad_norm}"
         if self.action == OnNonFinite.warn:
+            self.say(f"warning: {found}; updated all the same (guards.non_finite=warn)")
             return True
         self.skipped += 1
         if self.action == OnNonFinite.stop or self.skipped >= self.max_skips:
-            raise NanochatError(
-                f"step {step}: loss {loss}, gradient norm {grad_norm}; stopped by guards.non_finite={self.action} "
-                f"({self.skipped} in a row). Lower the learning rates or set optim.grad_clip=1.0; the last "
-                f"checkpoint is whole, and the same command resumes from it"
-            )
+            raise NanochatError(self._stopped(found))
+        self.say(f"warning: {found}; the weights were left alone ({self.skipped} of guards.max_skips={self.max_skips})")
         return False
+
+    def _stopped(self, found: str) -> str:
+        limit = f", guards.max_skips={self.max_skips}" if self.action == OnNonFinite.skip else ""
+        return (
+            f"{found}; stopped by guards.non_finite={self.action}{limit}. Nothing was saved after the last checkpoint; "
+            f"a run with lower learning rates, or with optim.grad_clip=1.0, needs a name of its own (run=) or "
+            f"overwrite=true"
+        )
 
 
 def accumulate_gradients(
@@ -52,7 +63,7 @@ def accumulate_gradients(
     weight = max(weight, 1.0)  # a step without a single target has loss 0 and gradient 0, not 0/0
     for batch in batches:
         loss_sum, _ = objective(model, batch.to(device))
-        (loss_sum / weight).backward()
+        torch.autograd.backward(loss_sum / weight)
         total += loss_sum.detach()
     return all_reduce_sum(total) / weight
 

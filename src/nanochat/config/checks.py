@@ -1,0 +1,63 @@
+"""What a single value cannot show: names that must be folder names, keys that contradict each other."""
+
+import re
+from itertools import pairwise
+
+from nanochat.config.data import CorpusConfig, DataKind, Packing
+from nanochat.config.root import RunConfig
+from nanochat.config.schedule import StepConfig
+from nanochat.errors import ConfigError
+
+_MAX_NAME = 200  # characters; file systems take 255 bytes
+# Letters first, so that `.`, `..`, hidden folders and flags are out; `/` and `@` have a meaning in a REF.
+_NAME = re.compile(r"[^\W_][^/\\@\x00-\x1f]*")
+
+
+def check_config(config: RunConfig) -> None:
+    """Raises ConfigError naming the keys that cannot be as they are."""
+    for key, name in (("run", config.run), ("sweep", config.sweep), ("tokenizer.name", config.tokenizer.name)):
+        if name is not None:
+            check_name(key, name)
+    if not config.base_dir.strip():
+        raise ConfigError("base_dir= is empty; it must be the folder that everything is written below")
+    _check_data(config)
+    _check_schedule(config)
+
+
+def check_name(key: str, name: str) -> None:
+    """A name becomes one folder below base_dir, and a part of a REF."""
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{key}={name} is not a folder name; it must begin with a letter or a digit and hold no / \\ or @ "
+            f"(base_dir= says where the folders are)"
+        )
+    if len(name.encode()) > _MAX_NAME:
+        raise ConfigError(f"{key}={name[:40]}... is too long; it must be at most {_MAX_NAME} bytes")
+
+
+def _check_data(config: RunConfig) -> None:
+    data = config.data
+    if not isinstance(data, CorpusConfig):
+        return
+    if data.packing == Packing.pad:
+        raise ConfigError("data.packing=pad gives every document a row of its own; a corpus takes stream or bestfit")
+    unused = {"data.root": data.root, "data.num_shards": data.num_shards}
+    for key, value in unused.items():
+        if data.kind == DataKind.embedded and value is not None:
+            raise ConfigError(f"{key}={value} is not read by data=embedded; did you mean data=text {key}={value}?")
+
+
+def _check_schedule(config: RunConfig) -> None:
+    schedule = config.schedule
+    if not isinstance(schedule, StepConfig):
+        return
+    times, factors = schedule.milestones, schedule.factors
+    if len(times) != len(factors):
+        raise ConfigError(
+            f"schedule.milestones has {len(times)} values and schedule.factors {len(factors)}; each milestone needs "
+            f"its factor"
+        )
+    if any(later <= earlier for earlier, later in pairwise(times)):
+        raise ConfigError(f"schedule.milestones={times} must rise from one to the next")
+    if any(later > earlier for earlier, later in pairwise([1.0, *factors])):
+        raise ConfigError(f"schedule.factors={factors} must not rise: a rate that grows again undoes the decay")

@@ -1,0 +1,42 @@
+"""What only a GPU can show. Skipped where there is none."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from nanochat.model.build import build_model
+from nanochat.plan.dims import ModelDims
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+MakeDims = Callable[..., ModelDims]
+
+
+def test_a_seed_gives_the_weights_of_the_cpu(make_dims: MakeDims) -> None:
+    there, here = (build_model(make_dims(), device, "float32", 7).state_dict() for device in ("cuda", "cpu"))
+    for name, weight in here.items():
+        assert torch.equal(weight, there[name].cpu()), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_compiled_equals_eager(make_dims: MakeDims, dtype: str) -> None:
+    """In-place operations of the softcap and the MLP must survive the compiler, gradients included."""
+    dims = make_dims(n_embd=128, n_head=2, n_kv_head=1, head_dim=64, seq_len=64, vocab_size=512)
+    idx = torch.randint(512, (4, 65), device="cuda")
+    results = []
+    for compiled in (False, True):
+        model = build_model(dims, "cuda", dtype, 0)
+        with torch.no_grad():
+            for p in model.parameters():
+                torch.nn.init.normal_(p, std=p.shape[1] ** -0.5, generator=torch.Generator("cuda").manual_seed(1))
+        forward = torch.compile(model, dynamic=False) if compiled else model
+        loss = F.cross_entropy(forward(idx[:, :-1]).flatten(0, 1), idx[:, 1:].flatten())
+        loss.backward()
+        grads = [p.grad.float() for p in model.parameters() if p.grad is not None]
+        results.append((loss.detach(), torch.cat([g.flatten() for g in grads])))
+    (loss, grad), (loss_c, grad_c) = results
+    tolerance = 1e-3 if dtype == "float32" else 3e-2
+    assert float((loss - loss_c).abs()) < tolerance
+    assert float((grad - grad_c).norm() / grad.norm()) < tolerance
