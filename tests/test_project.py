@@ -1,4 +1,4 @@
-"""The rules of the house that a tool does not check: sizes of files and functions, commented configs, no private paths."""
+"""Rules of the house that no tool checks: sizes of files and functions, commented configs, no private paths."""
 
 import ast
 import os

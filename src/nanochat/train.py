@@ -18,15 +18,13 @@ from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from nanochat.config.arguments import Arguments, split_args
-from nanochat.config.compose_errors import translate
 from nanochat.config.conf import conf_dir
-from nanochat.config.load import stage_overrides, to_run_config
+from nanochat.config.load import in_our_words, stage_overrides, to_run_config
 from nanochat.config.naming import with_names
+from nanochat.config.overrides import defer_in_multirun, split_later
 from nanochat.config.raw import search_path
 from nanochat.config.register import register_schemas
 from nanochat.config.root import RunConfig, Stage
@@ -80,15 +78,14 @@ def run(argv: Sequence[str]) -> int:
         return 0
     first = stage_overrides(arguments.overrides, arguments.config_dirs)
     overrides = [*first, *arguments.overrides]
-    try:
-        composed = _hydra_main([*arguments.flags, *overrides, *search_path(arguments.config_dirs)])
-    except (HydraException, OmegaConfBaseException) as error:
-        raise translate(error, overrides, arguments.config_dirs) from error
+    now, later = (defer_in_multirun(overrides), []) if arguments.multirun else split_later(overrides)
+    with in_our_words(first, arguments.overrides, arguments.config_dirs):
+        composed = _hydra_main([*arguments.flags, *now, *search_path(arguments.config_dirs)])
+        configs = [to_run_config(cfg) for cfg, _ in composed if not arguments.multirun]
     if arguments.multirun:
-        _run_here([task for _, task in composed], overrides, arguments)
-        return 0
-    for cfg, task in composed:
-        dispatch(to_run_config(cfg, task, arguments.config_dirs), task, arguments.config_dirs)
+        _run_here([task for _, task in composed], now, arguments)
+    for config, (_, task) in zip(configs, composed, strict=False):
+        dispatch(config, [*task, *later], arguments.config_dirs)
     return 0
 
 
@@ -106,7 +103,6 @@ def run_frozen(path: Path) -> int:
     from nanochat.runtime.parent import follow_parent
 
     follow_parent()
-
     job = thaw(path)
     dispatch(job.config, job.overrides, job.config_dirs)
     return 0

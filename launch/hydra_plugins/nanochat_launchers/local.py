@@ -37,30 +37,26 @@ class LocalLauncher(Launcher):
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """One JobReturn a job: its validation bits per byte, or the exception of a job that failed."""
+        """One JobReturn a job: its validation bits per byte. Raises NanochatError after all if any failed."""
         from nanochat.cluster.sweep import plan_jobs, run_sweep, sweep_dir, sweep_table
         from nanochat.errors import NanochatError
 
         assert self.config is not None
         sources = self.config.hydra.runtime.config_sources
-        folders = [s.path for s in sources if s.provider == "command-line"]
+        folders = [s.path for s in sources if s.provider.endswith("command-line")]
         raw = [str(override) for override in self.config.hydra.overrides.task]
         jobs = plan_jobs(job_overrides, raw, folders)
         done = run_sweep(jobs, sweep_dir(jobs))
-        print(sweep_table(done))
+        print(sweep_table(done), flush=True)
+        failed = [f"{job.ref} (exit code {job.ended.code})" for job in done if job.ended.code != 0]
+        if failed:  # not as a failed JobReturn: Hydra would print a line of its own about it
+            raise NanochatError(f"{len(failed)} of {len(done)} jobs failed: {', '.join(failed)}; the others are kept")
         returns = []
         for job in done:
-            failed = job.ended.code != 0
             result = JobReturn(
                 overrides=list(job.overrides), cfg=None, hydra_cfg=None, working_dir=".", task_name=job.ref
             )
-            result.status = JobStatus.FAILED if failed else JobStatus.COMPLETED
-            result.return_value = (
-                NanochatError(
-                    f"{job.ref} ended with exit code {job.ended.code}; the others are kept: see the table above"
-                )
-                if failed
-                else job.metrics.get("val/bpb")
-            )
+            result.status = JobStatus.COMPLETED
+            result.return_value = job.metrics.get("val/bpb")
             returns.append(result)
         return returns

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from itertools import pairwise
 
 from nanochat.errors import ConfigError, nearest
 
@@ -13,7 +14,8 @@ _VERBS: dict[str, tuple[str, str]] = {
     "chat": ("nanochat.cli.chat", "talk to a model: nanochat chat sft/quickstart -p 'Who are you?'"),
     "runs": ("nanochat.cli.runs", "the runs on disk: runs ls, runs show REF, runs diff A B"),
 }
-_COMPLETING = ("-sc", "--shell-completion")
+_HELP = {"--help", "-h"}
+_COMPLETING = {"-sc", "--shell-completion"}
 
 
 def main() -> None:
@@ -23,7 +25,7 @@ def main() -> None:
 
 def run_command(argv: Sequence[str]) -> int:
     """One command line, errors printed; returns the exit code."""
-    if not argv or argv[0] in ("--help", "-h", "help"):
+    if not argv or argv[0] == "help" or (argv[0] not in _VERBS and _HELP & set(argv)):
         from nanochat.cli.help import print_help
 
         return print_help({verb: summary for verb, (_, summary) in _VERBS.items()})
@@ -38,11 +40,20 @@ def _dispatch(argv: list[str]) -> int:
         return command(argv[1:])
     if not argv[0].startswith(("-", "~")) and "=" not in argv[0]:
         raise _unknown_word(argv[0])
-    if any(word in _COMPLETING for word in argv):
-        _hide_verb()
+    if _COMPLETING & set(argv):
+        _complete_verb()
+    else:
+        _check_no_late_verb(argv)
     from nanochat.train import run
 
     return run(argv)
+
+
+def _check_no_late_verb(argv: Sequence[str]) -> None:
+    for before, word in pairwise(argv):
+        takes_a_value = before.startswith("-") and "=" not in before and before not in ("-m", "--multirun")
+        if word in _VERBS and not takes_a_value:
+            raise ConfigError(f"'{word}' is a command and comes first: nanochat {word} ...")
 
 
 def _unknown_word(word: str) -> ConfigError:
@@ -53,9 +64,12 @@ def _unknown_word(word: str) -> ConfigError:
     return ConfigError(f"'{word}' is neither a command ({', '.join(_VERBS)}) nor an override; {meant}")
 
 
-def _hide_verb() -> None:
-    """Completion after a verb is that of the overrides: Hydra reads the line from COMP_LINE and knows no verbs."""
-    line = os.environ.get("COMP_LINE", "")
-    words = line.split(" ")
-    if len(words) > 2 and words[1] in _VERBS:
+def _complete_verb() -> None:
+    """Adds the verbs to the completions of the first word, and takes one that is there out of the line, which Hydra
+    reads from COMP_LINE: it knows no verbs.
+    """
+    words = os.environ.get("COMP_LINE", "").split(" ")
+    if len(words) == 2:
+        print(" ".join(verb for verb in _VERBS if verb.startswith(words[1])))
+    elif len(words) > 2 and words[1] in _VERBS:
         os.environ["COMP_LINE"] = " ".join([words[0], *words[2:]])

@@ -1,11 +1,13 @@
 """`nanochat plan`: what a run would be, with the rule behind each number, and the learning-rate curve."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from nanochat.config.arguments import Arguments, split_args
-from nanochat.config.load import compose_run, expand_sweep
+from nanochat.config.load import compose_run
 from nanochat.config.naming import tokenizer_dir, with_names
+from nanochat.config.overrides import expand_sweep
 from nanochat.config.root import Stage
 from nanochat.errors import ConfigError
 from nanochat.plan.early import check_sizes
@@ -49,7 +51,11 @@ def _jobs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Job]:
     """The run that the overrides ask for, or those of the pipeline's stages."""
     composed = compose_run(overrides, config_dirs)
     job = Job(with_names(composed.config), tuple(composed.overrides), tuple(config_dirs))
-    return stage_jobs(job) if job.config.stage == Stage.pipeline else [job]
+    if job.config.stage != Stage.pipeline:
+        return [job]
+    jobs = stage_jobs(job)
+    made = {f"{each.config.stage}/{each.run}" for each in jobs}  # by the pipeline itself, so not yet there
+    return [replace(j, config=replace(j.config, init_from=None)) if j.config.init_from in made else j for j in jobs]
 
 
 def _planned(job: Job) -> tuple[Job, Plan]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nanochat.checkpoint.find import list_stage
 from nanochat.cluster.frozen import Ended, FrozenJob, freeze, run_worker
-from nanochat.config.load import compose_run, swept_keys
-from nanochat.config.naming import base_dir, job_name, run_dir, run_name
+from nanochat.config.load import compose_run
+from nanochat.config.naming import ORIGINS, base_dir, job_name, run_dir, run_name
+from nanochat.config.overrides import swept_keys
 from nanochat.config.root import RunConfig
 from nanochat.errors import ConfigError, Interrupted
 
@@ -42,13 +44,25 @@ def plan_jobs(
     for overrides in job_overrides:
         composed = compose_run(overrides, config_dirs)
         name = job_name(run_name(composed.config), overrides, swept)
-        named = compose_run([*overrides, f"run='{name}'"], config_dirs)
+        named = compose_run([*overrides, f"run='{name}'", *_start(composed.config, name)], config_dirs)
         jobs.append(FrozenJob(named.config, tuple(named.overrides), tuple(config_dirs)))
     folders = [str(run_dir(job.config)) for job in jobs]
     twice = sorted({f for f in folders if folders.count(f) > 1})
     if twice:
         raise ConfigError(f"two jobs of the multirun would write to {twice[0]}; vary something or leave run= out")
     return jobs
+
+
+def _start(config: RunConfig, name: str) -> list[str]:
+    """Where a job starts that has another name than the run it would have started from: the former name's."""
+    stages = ORIGINS.get(config.stage, ())
+    if config.init_from is not None or not stages or name == run_name(config):
+        return []
+    for run in (name, run_name(config)):  # a sweep of the stage before has left runs of the same names
+        found = next((stage for stage in stages if run in list_stage(base_dir(config), stage)), None)
+        if found is not None:
+            return [f"init_from='{found}/{run}'"]
+    return [f"init_from='{stages[0]}/{run_name(config)}'"]
 
 
 def sweep_dir(jobs: Sequence[FrozenJob]) -> Path:

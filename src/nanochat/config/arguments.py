@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nanochat.config.load import normalize_override
 from nanochat.config.options import check_no_shadow, group_names, option_names
+from nanochat.config.overrides import normalize_override
 from nanochat.errors import ConfigError, nearest
 
 _SHORT = {"-m": "--multirun", "-h": "--help", "-sc": "--shell-completion", "-c": "--cfg", "-p": "--package"}

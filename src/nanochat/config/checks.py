@@ -4,10 +4,12 @@ import re
 from itertools import pairwise
 
 from nanochat.config.data import CorpusConfig, DataKind, Packing
-from nanochat.config.root import RunConfig
+from nanochat.config.root import RunConfig, Stage
 from nanochat.config.schedule import StepConfig
 from nanochat.errors import ConfigError
 
+_CORPUS_STAGES = (Stage.tokenizer, Stage.base, Stage.pipeline)
+_MIXTURE_STAGES = (Stage.mid, Stage.sft)
 _MAX_NAME = 200  # characters; file systems take 255 bytes
 # Letters first, so that `.`, `..`, hidden folders and flags are out; `/` and `@` have a meaning in a REF.
 _NAME = re.compile(r"[^\W_][^/\\@\x00-\x1f]*")
@@ -37,6 +39,16 @@ def check_name(key: str, name: str) -> None:
 
 def _check_data(config: RunConfig) -> None:
     data = config.data
+    if config.stage in _CORPUS_STAGES and not isinstance(data, CorpusConfig):
+        raise ConfigError(
+            f"stage={config.stage} reads a corpus, and data=mid and data=sft are mixtures of conversations; take "
+            f"data=embedded or data=text"
+        )
+    if config.stage in _MIXTURE_STAGES and isinstance(data, CorpusConfig):
+        raise ConfigError(
+            f"stage={config.stage} reads a mixture of conversations, and data.kind={data.kind} is a corpus; take "
+            f"data={config.stage}, or an option of your own"
+        )
     if not isinstance(data, CorpusConfig):
         return
     if data.packing == Packing.pad:

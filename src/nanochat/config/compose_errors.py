@@ -33,6 +33,9 @@ def translate(error: Exception, overrides: Sequence[str] = (), config_dirs: Sequ
         return ConfigError(f"the override '{error.override}' cannot be read. {_GRAMMAR}")
     if isinstance(error, MissingConfigException):
         return _missing_option(error, config_dirs)
+    in_file = re.match(r"In '(.*?)': \w+ raised while composing", str(error))
+    if in_file and error.__context__ is not None and isinstance(error.__context__, OmegaConfBaseException):
+        return ConfigError(f"{in_file.group(1)}.yaml: {translate(error.__context__, (), config_dirs)}")
     cause = _omegaconf_cause(error)
     if isinstance(cause, InterpolationKeyError):
         return _dangling(cause, overrides)
@@ -52,6 +55,8 @@ def _omegaconf_cause(error: BaseException) -> OmegaConfBaseException | None:
 
 def _unknown(cause: OmegaConfBaseException, config_dirs: Sequence[str]) -> ConfigError:
     key, owner = str(cause.full_key), cause.object_type
+    if key in ("experiment", "debug"):
+        return ConfigError(f"an option of {key} must have `# @package _global_` as its first line")
     if "/" in key and "." not in key:
         return _unknown_group(key, config_dirs)
     if key.startswith("stages."):
@@ -80,8 +85,10 @@ def _missing_option(error: MissingConfigException, config_dirs: Sequence[str]) -
 
 def _wrong_value(cause: OmegaConfBaseException, overrides: Sequence[str]) -> ConfigError:
     """Says what the field accepts; the value stands in the override, which the exception often leaves out."""
-    key = str(cause.full_key)
+    key = str(cause.full_key).partition("[")[0]  # schedule.milestones[1] stands for the list
     value = _given(key, overrides)
+    if value is None and isinstance(getattr(cause, "value", None), str | int | float):
+        value = str(cause.value)
     found = next((f for f in all_fields() if f.key == key), None)
     if found is None:
         return ConfigError(f"{key}: {str(cause).splitlines()[0]}")
@@ -139,8 +146,8 @@ def _composition(error: Exception, overrides: Sequence[str], config_dirs: Sequen
         return _deletion(text, overrides, config_dirs)
     if text.startswith(("Ambiguous value", "Sweep parameters")):
         given = re.search(r"'(.*?)'(?: | requires|$)", text)
-        name, _, value = (given.group(1) if given else "key=a,b").partition("=")
-        return ConfigError(f"{name}={value} names several values; -m runs each of them, {name}=[a,b] makes a list")
+        override = given.group(1) if given else "key=a,b"
+        return ConfigError(f"{override} names several values; -m runs each of them, and key=[a,b] makes a list")
     twice = re.match(r"Multiple values for (\S+?)\.|(\S+) appears more than once", text)
     if twice:
         group = twice.group(1) or twice.group(2)

@@ -17,6 +17,8 @@ from nanochat.errors import ConfigError, nearest
 _SHOWN = 3  # keys named in a message
 # What stands beside the groups of RunConfig on a command line.
 _PSEUDO_GROUPS = ("experiment", "debug", "stage")
+# Dicts whose names are the user's; the entries of pipeline.overrides, for one, are not.
+_OPEN = ("data.tasks", "data.val_tasks", "eval.tasks")
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def unknown_entry(key: str, known: Iterable[str]) -> ConfigError:
     holder, _, name = key.rpartition(".")
     names = [str(k) for k in known]
     clause = nearest(name, names) if names else "it is empty"
-    return ConfigError(f"{key}: there is no {name} in {holder}; {clause.rstrip('?')}; +{key}=... adds it")
+    adding = f" (+{key}=... adds a new one)" if holder in _OPEN else ""
+    return ConfigError(f"{key}: there is no {name} in {holder}; {clause}{adding}")
 
 
 def _unknown_root(key: str) -> ConfigError:

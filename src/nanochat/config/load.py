@@ -1,22 +1,23 @@
-"""Composing a RunConfig with Hydra, and what is done to override strings before it.
+"""Composing a RunConfig with Hydra.
 
 `stages:` of an experiment (and of a debug option) cannot be expressed inside Hydra, because an override may
 not depend on another group's choice. It is read before composing and put in front of the user's overrides.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from nanochat.config.checks import check_config
 from nanochat.config.compose_errors import translate
 from nanochat.config.options import option_file, parents, read_option
+from nanochat.config.overrides import check_choices, normalize_override, split_later, values_of
 from nanochat.config.raw import compose_cfg
 from nanochat.config.root import RunConfig, Stage
 from nanochat.config.validate import build_run_config
@@ -34,38 +35,42 @@ class Composed:
     choices: dict[str, Any]
 
 
-def to_run_config(cfg: DictConfig, overrides: Sequence[str] = (), config_dirs: Sequence[str] = ()) -> RunConfig:
-    """A checked RunConfig from Hydra's composed config; the overrides that made it are for messages only."""
-    try:
-        data = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-    except OmegaConfBaseException as error:
-        raise translate(error, overrides, config_dirs) from error
+def to_run_config(cfg: DictConfig) -> RunConfig:
+    """A checked RunConfig from Hydra's composed config. Raises ConfigError, or OmegaConf's errors of interpolation."""
+    data = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
     assert isinstance(data, dict)
-    config = build_run_config({str(key): value for key, value in data.items() if key != "hydra"}, config_dirs)
+    config = build_run_config({str(key): value for key, value in data.items()})
     check_config(config)
     return config
 
 
 def compose_run(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Composed:
     """Composes one run from override strings, with those of the experiment's `stages:` in front."""
-    ordered = [*stage_overrides(overrides, config_dirs), *overrides]
+    first = stage_overrides(overrides, config_dirs)
+    ordered = [*first, *overrides]
+    with in_our_words(first, overrides, config_dirs):
+        cfg = compose_cfg(split_later(ordered)[0], config_dirs)
+        without_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+        return Composed(to_run_config(without_hydra), ordered, dict(cfg.hydra.runtime.choices))
+
+
+@contextmanager
+def in_our_words(first: Sequence[str], given: Sequence[str], config_dirs: Sequence[str] = ()) -> Iterator[None]:
+    """Within the block errors become a ConfigError that says so if the mistake is in `first`, an experiment's own."""
     try:
-        cfg = compose_cfg(ordered, config_dirs)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise translate(error, ordered, config_dirs) from error
-    choices = dict(cfg.hydra.runtime.choices)
-    with_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return Composed(to_run_config(with_hydra, ordered, config_dirs), ordered, choices)
+        yield
+    except (HydraException, OmegaConfBaseException, ConfigError) as error:
+        said = str(translate(error, [*first, *given], config_dirs))
+        mine = {o.lstrip("+~").partition("=")[0] for o in first} - {o.lstrip("+~").partition("=")[0] for o in given}
+        key = next((key for key in mine if re.match(rf"~?{re.escape(key)}\b", said)), None)
+        raise ConfigError(said + (f" ({key} is given by the experiment for this stage)" if key else "")) from error
 
 
 def stage_overrides(overrides: Iterable[str], config_dirs: Sequence[str] = ()) -> list[str]:
     """What the chosen experiment and debug option want for the chosen stage alone, but for what is given already."""
     given = list(overrides)
-    chosen = {"stage": "base"}
-    for override in given:
-        key, _, value = override.lstrip("+").partition("=")
-        if key in ("stage", *_STAGED):
-            chosen[key] = value.strip("'\"")
+    check_choices(given, config_dirs)
+    chosen = {"stage": "base", **values_of(("stage", *_STAGED), given)}
     found: list[str] = []
     for group in _STAGED:
         for name in _names(chosen.get(group, "")):
@@ -97,39 +102,3 @@ def _stages_of(group: str, name: str, stage: str, config_dirs: Sequence[str]) ->
     if not isinstance(listed, list) or not all(isinstance(o, str) for o in listed):
         raise ConfigError(f"{path}: stages.{stage} must be a list of overrides such as 'train.num_epochs=2'")
     return inherited + [normalize_override(o) for o in listed]
-
-
-def normalize_override(text: str) -> str:
-    """Quotes what Hydra's grammar refuses unquoted: `=` inside a value, as in run names and override lists."""
-    key, equals, value = text.partition("=")
-    if not equals or "=" not in value or value[:1] in "'\"{":
-        return text
-    if not value.startswith("["):
-        return text if "," in value or "(" in value else f"{key}='{value}'"
-    if not key.startswith("pipeline.overrides.") or "'" in value or '"' in value:
-        return text
-    items = re.split(r",(?![^\[{(]*[\]})])", value[1:-1])
-    return f"{key}=[" + ",".join(f"'{item.strip()}'" for item in items) + "]"
-
-
-def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of a multirun as Hydra's basic sweeper makes them: the product of all choices, in order."""
-    jobs: list[list[str]] = [[]]
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except OverrideParseException as error:
-        raise translate(error, overrides) from error
-    for override, text in zip(parsed, overrides, strict=True):
-        if override.is_sweep_override():
-            prefix = override.get_key_element()
-            variants = [f"{prefix}={value}" for value in override.sweep_string_iterator()]
-        else:
-            variants = [text]
-        jobs = [[*job, variant] for job in jobs for variant in variants]
-    return jobs
-
-
-def swept_keys(overrides: Sequence[str]) -> list[str]:
-    """The keys that a multirun varies."""
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [str(o.key_or_group) for o in parsed if o.is_sweep_override()]

@@ -6,6 +6,12 @@ from enum import StrEnum, auto
 from nanochat.config.fields import identity
 
 
+class ModelName(StrEnum):
+    """Which network of this family."""
+
+    gpt = auto()
+
+
 class RopeDtype(StrEnum):
     """Precision of the rotary tables."""
 
@@ -17,7 +23,7 @@ class RopeDtype(StrEnum):
 class ModelConfig:
     """Null in a size means: derive it from `depth` (plan/dims.py)."""
 
-    name: str = identity()
+    name: ModelName = identity()
     depth: int = identity(ge=1, le=1000)
     aspect_ratio: int = identity(ge=1)
     head_dim: int = identity(ge=2)

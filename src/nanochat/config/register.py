@@ -1,6 +1,7 @@
 """Puts the schemas into Hydra's ConfigStore, where `conf/` refers to them as `/schema/<group>`."""
 
 from dataclasses import fields
+from functools import cache
 from typing import get_type_hints
 
 from hydra.core.config_store import ConfigStore
@@ -21,8 +22,9 @@ _GROUPS: dict[str, type] = {
 }
 
 
+@cache
 def register_schemas() -> None:
-    """Idempotent. The root schema types every group; groups with several schemas are typed by their option."""
+    """Once a process. The root schema types every group; groups with several schemas are typed by their option."""
     store = ConfigStore.instance()
     store.store(name="run_config", node=_root_schema())
     for group, base in _GROUPS.items():

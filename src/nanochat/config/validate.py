@@ -19,13 +19,13 @@ from nanochat.errors import ConfigError, nearest
 
 T = TypeVar("T")
 _BOUND_WORDS = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
-_KIND_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_KIND_WORDS = {int: "a whole number", float: "a number", str: "text"}
 _MISSING = "???"  # how OmegaConf writes a value that must be given
 
 
-def build_run_config(data: Mapping[str, Any], config_dirs: Sequence[str] = ()) -> RunConfig:
+def build_run_config(data: Mapping[str, Any]) -> RunConfig:
     """A typed RunConfig from a resolved nested dict. Raises ConfigError naming key, value, bound and fix."""
-    return _build(RunConfig, data, "", config_dirs)
+    return _build(RunConfig, data, "")
 
 
 def _variant(cls: type, data: Mapping[str, Any], path: str) -> type:
@@ -41,7 +41,7 @@ def _variant(cls: type, data: Mapping[str, Any], path: str) -> type:
     return options[choice]
 
 
-def _build(cls: type[T], data: Any, path: str, config_dirs: Sequence[str]) -> T:
+def _build(cls: type[T], data: Any, path: str) -> T:
     if not isinstance(data, Mapping):
         raise ConfigError(f"{path}={_shown(data)} must be a group of keys, not a single value")
     chosen = _variant(cls, data, path)
@@ -49,7 +49,7 @@ def _build(cls: type[T], data: Any, path: str, config_dirs: Sequence[str]) -> T:
     known = {f.name: f for f in fields(chosen)}
     for key in data:
         if key not in known:
-            raise unknown_key(join(path, str(key)), chosen, config_dirs)
+            raise unknown_key(join(path, str(key)), chosen)
     values: dict[str, Any] = {}
     for name, declared in known.items():
         key = join(path, name)
@@ -57,7 +57,7 @@ def _build(cls: type[T], data: Any, path: str, config_dirs: Sequence[str]) -> T:
         if value == _MISSING:
             raise ConfigError(f"{key} has no value; set it: {key}=...")
         if is_dataclass(hints[name]):
-            values[name] = _build(hints[name], value, key, config_dirs)
+            values[name] = _build(hints[name], value, key)
         else:
             values[name] = check_value(key, value, hints[name], declared.metadata)
     result: T = chosen(**values)
@@ -135,8 +135,10 @@ def expected(options: Sequence[Any], meta: Mapping[str, Any]) -> str:
     said = [_kind_text(kind) for kind in options if not (kind is str and words)] + words
     nothing = ["null"] if type(None) in options else []
     bounds = _bounds_text(meta)
-    numeric = " or ".join(text for text in [*said, *nothing] if text)
-    return numeric + (f", {bounds}" if bounds else "")
+    kinds = ["true", "false"] if bool in options else []
+    kinds += [text for text in [*said, *nothing] if text]
+    listed = " or ".join([*([", ".join(kinds[:-1])] if len(kinds) > 1 else []), *kinds[-1:]])
+    return listed + (f", {bounds}" if bounds else "")
 
 
 def _kind_text(kind: Any) -> str:

@@ -46,8 +46,9 @@ def horizon_tokens(train: TrainConfig, dims: ModelDims) -> float | None:
 
 def reference_tokens(config: RunConfig, vocab_size: int) -> float:
     """Horizon of the reference depth at the same ratio, the D_ref of the scaling rules."""
-    sizes = {"n_layer": None, "n_head": None, "n_kv_head": None, "n_embd": None}
-    dims = derive_dims(replace(config.model, depth=REFERENCE_DEPTH, **sizes), vocab_size)  # type: ignore[arg-type]
+    model = replace(config.model, n_layer=None, n_head=None, n_kv_head=None, n_embd=None)
+    # Legal whatever the ratios of the run's own model are: a width of whole heads, each with its keys and values.
+    dims = derive_dims(replace(model, depth=REFERENCE_DEPTH, round_width=True, gqa_ratio=1), vocab_size)
     return (config.train.target_param_data_ratio or 20.0) * count_params(dims).scaling
 
 

@@ -72,6 +72,8 @@ def _check_width(model: ModelConfig, width: int, heads: int) -> None:
             f"model.n_embd={width} does not divide into model.n_head={heads} heads of even size; "
             f"heads that work for this width: {', '.join(map(str, near)) or 'none, take an even width'}"
         )
+    if model.round_width:
+        raise ConfigError(f"model.head_dim={model.head_dim} must be even, since rotary positions pair its halves")
     legal_depths = [
         d
         for d in range(max(1, model.depth - 16), model.depth + 17)

@@ -15,7 +15,8 @@ def derive_steps(config: RunConfig, dims: ModelDims, batch: Batch, facts: Facts)
     if train.target_flops is not None:
         per_token = flops_per_token(dims)
         steps = round(train.target_flops / (per_token * batch.tokens))
-        rule = f"target_flops / (FLOPs per token * batch) = {train.target_flops:.3g} / ({per_token:.3g} * {batch.tokens:,})"
+        shown = f"{train.target_flops:.3g} / ({per_token:.3g} * {batch.tokens:,})"
+        rule = f"target_flops / (FLOPs per token * batch) = {shown}"
         return _at_least_one(steps, "train.target_flops", train.target_flops), rule
     if train.target_param_data_ratio is not None:
         base = param_base(train, dims)

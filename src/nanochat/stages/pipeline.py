@@ -15,7 +15,7 @@ from nanochat.config.root import Stage
 from nanochat.errors import ConfigError, Interrupted, NanochatError
 from nanochat.reporting.tables import markdown_table, render_table
 from nanochat.stages.job import Job
-from nanochat.stages.routing import route, stage_jobs
+from nanochat.stages.routing import Route, route, stage_jobs
 
 _QUESTION = "Who are you?"
 _CHAT_STAGES = (Stage.sft, Stage.mid)
@@ -32,9 +32,10 @@ class StageResult:
 
 def run_pipeline(job: Job) -> None:
     """Runs `pipeline.stages` in order. Raises NanochatError at the first stage that fails, Interrupted on a signal."""
-    jobs = stage_jobs(job)
+    routes = route(job)
+    jobs = stage_jobs(job, routes)
     _check_dry_run(job, jobs)
-    _print_routes(job, jobs)
+    _print_routes(job, jobs, routes)
     folder = job.base_dir / "pipelines" / job.run
     frozen = [freeze(FrozenJob(j.config, j.overrides, j.config_dirs), folder / f"{j.config.stage}.yaml") for j in jobs]
     results: list[StageResult] = []
@@ -64,10 +65,10 @@ def _check_dry_run(job: Job, jobs: Sequence[Job]) -> None:
         )
 
 
-def _print_routes(job: Job, jobs: Sequence[Job]) -> None:
+def _print_routes(job: Job, jobs: Sequence[Job], routes: Sequence[Route]) -> None:
     """What each stage got: the common overrides, then its own."""
     stages = [str(j.config.stage) for j in jobs]
-    rows = [[r.override, *("x" if each in map(str, r.stages) else "" for each in stages)] for r in route(job)]
+    rows = [[r.override, *("x" if each in map(str, r.stages) else "" for each in stages)] for r in routes]
     for each in jobs:
         own = job.config.pipeline.overrides.get(str(each.config.stage)) or []
         rows += [[o, *("x" if s == str(each.config.stage) else "" for s in stages)] for o in own]

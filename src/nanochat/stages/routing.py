@@ -10,11 +10,12 @@ stage before it, not from an older run of the same name.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from nanochat.config.data import CorpusConfig, MixtureConfig
-from nanochat.config.load import compose_run, normalize_override
+from nanochat.config.load import compose_run
 from nanochat.config.naming import run_name, with_names
+from nanochat.config.overrides import normalize_override
 from nanochat.config.root import Stage
 from nanochat.errors import ConfigError, nearest
 from nanochat.stages.job import Job
@@ -55,6 +56,7 @@ def route(job: Job) -> list[Route]:
             continue
         takers = tuple(s for s in stages if s in _candidates(key) and _accepts(s, override, key, job))
         if not takers:
+            _refuse(override, [s for s in stages if s in _candidates(key)], job)
             raise ConfigError(
                 f"{override}: no stage of the pipeline ({', '.join(map(str, stages))}) takes it{_why(key)}"
             )
@@ -83,6 +85,12 @@ def _accepts(stage: Stage, override: str, key: str, job: Job) -> bool:
     return True
 
 
+def _refuse(override: str, candidates: Sequence[Stage], job: Job) -> None:
+    """Raises what the first stage that could have taken the override says against it."""
+    for stage in candidates[:1]:
+        compose_run([f"stage={stage}", *_selections(job), override], job.config_dirs)
+
+
 def _selections(job: Job) -> list[str]:
     return [o for o in job.overrides if o.partition("=")[0] in ("experiment", "debug")]
 
@@ -107,24 +115,22 @@ def stage_overrides_of(job: Job, stage: Stage, routes: Sequence[Route]) -> list[
     return [f"stage={stage}", *routed, *(normalize_override(o) for o in own)]
 
 
-def stage_jobs(job: Job) -> list[Job]:
-    """One job a stage, composed and checked, in the order they are run."""
+def stage_jobs(job: Job, routes: Sequence[Route] | None = None) -> list[Job]:
+    """One job a stage, composed and checked, in the order they are run; `routes` where they are known already."""
     unknown = set(job.config.pipeline.overrides) - {str(s) for s in _RUNNABLE}
     if unknown:
         name = sorted(unknown)[0]
         raise ConfigError(f"pipeline.overrides.{name}: {name} is no stage; {nearest(name, map(str, _RUNNABLE))}")
-    routes = route(job)
+    routes = route(job) if routes is None else routes
     jobs: list[Job] = []
     before: Job | None = None
     for stage in pipeline_stages(job):
-        overrides = stage_overrides_of(job, stage, routes)
-        composed = compose_run(overrides, job.config_dirs)
-        if before is not None and stage in _MIXTURE_STAGES and composed.config.init_from is None:
-            ref = f"{before.config.stage}/{before.run}"
-            composed = compose_run(
-                [*overrides, f"init_from='{ref}'", f"run='{run_name(composed.config)}'"], job.config_dirs
-            )
-        each = Job(with_names(composed.config), tuple(composed.overrides), job.config_dirs)
+        composed = compose_run(stage_overrides_of(job, stage, routes), job.config_dirs)
+        config, overrides = composed.config, composed.overrides
+        if before is not None and stage in _MIXTURE_STAGES and config.init_from is None:
+            ref, run = f"{before.config.stage}/{before.run}", run_name(config)
+            config, overrides = replace(config, init_from=ref, run=run), [*overrides, f"init_from={ref}", f"run={run}"]
+        each = Job(with_names(config), tuple(overrides), job.config_dirs)
         jobs.append(each)
         if stage in (Stage.base, Stage.mid, Stage.sft):
             before = each

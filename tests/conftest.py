@@ -1,0 +1,53 @@
+"""What every area shares: a clean environment, and a workshop with a tokenizer and small trained runs in it.
+
+The runs are trained once a session, when the first test asks for them. Tests read them and make runs of their own
+beside them, under other names.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))  # --import-mode=importlib leaves it out
+
+_FOREIGN = ("RANK", "WORLD_SIZE", "WANDB_RUN", "WANDB_MODE", "HYDRA_FULL_ERROR", "NANOCHAT_PARENT")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing of the user's: no variables that change a run, and never the user's own base_dir."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in _FOREIGN:
+            patch.delenv(name, raising=False)
+        patch.setenv("NANOCHAT_BASE_DIR", str(tmp_path_factory.mktemp("stray")))
+        patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Workshop"]:
+    """A base_dir with a corpus, short conversations and a trained tokenizer."""
+    from workshop import Workshop
+
+    yield Workshop.furnish(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="session")
+def base_run(workshop: "Workshop") -> Path:
+    """base/ref: ten steps without an interruption, saved every third."""
+    return workshop.train("base", "run=ref")
+
+
+@pytest.fixture(scope="session")
+def mid_run(workshop: "Workshop", base_run: Path) -> Path:
+    """mid/ref, from base/ref."""
+    return workshop.train("mid", "run=ref")
+
+
+@pytest.fixture(scope="session")
+def sft_run(workshop: "Workshop", mid_run: Path) -> Path:
+    """sft/ref, from mid/ref."""
+    return workshop.train("sft", "run=ref")

@@ -1,0 +1,82 @@
+"""Which override of a pipeline goes where."""
+
+import pytest
+
+from nanochat.config.load import compose_run
+from nanochat.errors import ConfigError
+from nanochat.stages.job import Job
+from nanochat.stages.routing import route, stage_jobs
+
+ALL = ["tokenizer", "base", "mid", "sft", "eval"]
+CORPUS, CHAT = ["tokenizer", "base"], ["mid", "sft", "eval"]
+
+
+def pipeline(*overrides: str) -> Job:
+    composed = compose_run(["stage=pipeline", *overrides])
+    return Job(composed.config, tuple(composed.overrides))
+
+
+@pytest.mark.parametrize(
+    ("override", "stages"),
+    [
+        ("model.depth=4", ALL),
+        ("seed=3", ALL),
+        ("optim=adamw", ALL),
+        ("debug=tiny", ALL),
+        ("data=embedded", CORPUS),
+        ("data.val_every=10", CORPUS),
+        ("data.supervise=all", CHAT),
+        ("data.tasks.identity.repeat=4", CHAT),
+        ("~data.tasks.arithmetic", CHAT),
+        ("+data.tasks.mine={task: custom_json, path: x.jsonl}", CHAT),
+        ("runtime.num_threads=1", ALL),
+    ],
+)
+def test_where_it_goes(override: str, stages: list[str]) -> None:
+    (found,) = [r for r in route(pipeline(override)) if r.override == override]
+    assert [str(stage) for stage in found.stages] == stages
+
+
+def test_a_task_goes_to_the_stages_that_have_it() -> None:
+    """A key of one mixture is no error in the others, which do not have it."""
+    (found,) = route(pipeline("pipeline.stages=[mid,sft]", "data.tasks.identity.stop=5"))
+    assert [str(s) for s in found.stages] == ["mid", "sft"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("train.num_iterations=3",), r"train.num_iterations=3: no stage .* takes it; .*pipeline.overrides.base="),
+        (("init_from=base/x",), "init_from=base/x: no stage"),
+        (("pipeline.stages=[base]", "data.tasks.identity.repeat=2"), "no stage of the pipeline .base. takes it"),
+        (("pipeline.stages=[base,sfx]",), "sfx is no stage of a pipeline; did you mean sft"),
+        (("pipeline.stages=[]",), "pipeline.stages is empty"),
+        (("pipeline.stages=[pipeline]",), "pipeline is no stage of a pipeline"),
+        (("+pipeline.overrides.bass=['seed=1']",), "bass is no stage; did you mean base"),
+        (("pipeline.overrides.base=seed",), "must be a list of overrides"),
+        (("pipeline.overrides.base=['train.num_iteration=1']",), "train.num_iteration is not a key"),
+    ],
+)
+def test_what_goes_nowhere_is_an_error(overrides: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        stage_jobs(pipeline(*overrides))
+
+
+def test_own_overrides_win_over_common_ones() -> None:
+    jobs = stage_jobs(pipeline("seed=1", "pipeline.overrides.mid=['seed=2']"))
+    assert {str(j.config.stage): j.config.seed for j in jobs} == {"tokenizer": 1, "base": 1, "mid": 2, "sft": 1, "eval": 1}
+
+
+def test_each_stage_starts_from_the_one_before() -> None:
+    jobs = {str(j.config.stage): j.config for j in stage_jobs(pipeline("run=x"))}
+    assert [jobs[s].init_from for s in ALL] == [None, None, "base/x", "mid/x", "sft/x"]
+    short = {str(j.config.stage): j.config for j in stage_jobs(pipeline("run=x", "pipeline.stages=[base,sft]"))}
+    assert short["sft"].init_from == "base/x"
+    own = stage_jobs(pipeline("run=x", "pipeline.overrides.sft=['init_from=base/y']"))
+    assert own[3].config.init_from == "base/y" and own[4].config.init_from == "sft/x"
+
+
+def test_an_experiment_sets_values_for_single_stages() -> None:
+    jobs = {str(j.config.stage): j.config for j in stage_jobs(pipeline("experiment=quickstart"))}
+    assert jobs["base"].train.num_iterations != jobs["mid"].train.num_iterations
+    assert {config.run for config in jobs.values()} == {"quickstart"}

@@ -1,0 +1,136 @@
+"""The loop against a script: what is called, in which order, and what a signal changes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nanochat.config.guards import OnNonFinite
+from nanochat.data.batches import MicroBatch, StepBatch
+from nanochat.training.hooks import Hook, StepInfo
+from nanochat.training.loop import LoopEnd, Parts, train_loop
+from nanochat.training.step import NonFiniteGuard
+
+TARGETS = 6
+
+
+class Script:
+    """Stands for the source and the optimizer; `calls` is the order of everything."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.step = 0
+        self.seen: list[tuple[float, float | None]] = []
+
+    def next_step(self) -> StepBatch:
+        ids = torch.zeros(2, 3, dtype=torch.int64)
+        return StepBatch(float(TARGETS), [MicroBatch(ids, ids)], 0.5, [0, 1])
+
+    def update(self, lr_factor: float, momentum: float | None) -> None:
+        self.step += 1
+        self.calls.append(f"update {self.step}")
+        self.seen.append((lr_factor, momentum))
+
+    def zero_grad(self) -> None:
+        pass
+
+
+def parts_of(script: Script) -> Parts:
+    model = nn.Linear(1, 1)
+
+    def objective(_: nn.Module, batch: object) -> tuple[Tensor, Tensor]:
+        return model(torch.ones(1, 1)).sum() * 0 + 2.0 * TARGETS, torch.tensor(TARGETS)
+
+    return Parts(
+        model=model,
+        optimizer=script,  # type: ignore[arg-type]
+        objective=objective,
+        source=script,  # type: ignore[arg-type]
+        lr_at=lambda s: 10.0 + s,
+        momentum_at=lambda s: 100.0 + s,
+        grad_clip=0.0,
+        guard=NonFiniteGuard(OnNonFinite.stop, 1, print),
+        device="cpu",
+    )
+
+
+def run(
+    script: Script, *, start: int = 0, total: int = 4, signal_after: str | None = None, save_every: int = 2
+) -> tuple[LoopEnd, list[StepInfo]]:
+    def hook(name: str, every: int, **options: bool) -> Hook:
+        return Hook(name, every, lambda step: script.calls.append(f"{name} {step}"), **options)
+
+    hooks = [
+        hook("save", save_every, always_last=True, saves=True),
+        hook("validate", 2, at_start=True),
+        hook("sample", 2),
+    ]
+    infos: list[StepInfo] = []
+    interrupted: Callable[[], str | None] = lambda: "SIGTERM" if signal_after in script.calls else None  # noqa: E731
+    end = train_loop(
+        parts_of(script), start=start, total=total, hooks=hooks, report=infos.append, interrupted=interrupted
+    )
+    return end, infos
+
+
+def test_the_order_is_save_then_evaluate() -> None:
+    script = Script()
+    end, infos = run(script)
+    assert end == LoopEnd(4, None)
+    assert script.calls == [
+        "validate 0",
+        *("update 1", "update 2", "save 2", "validate 2", "sample 2"),
+        *("update 3", "update 4", "save 4", "validate 4", "sample 4"),
+    ]
+    assert [info.step for info in infos] == [1, 2, 3, 4] and {info.loss for info in infos} == {2.0}
+    assert [info.lr_factor for info in infos] == [10.0, 11.0, 12.0, 13.0]
+
+
+def test_a_resume_evaluates_what_was_due_but_does_not_save_again() -> None:
+    script = Script()
+    script.step = 2
+    end, infos = run(script, start=2)
+    assert script.calls[:4] == ["validate 2", "sample 2", "update 3", "update 4"]
+    assert end.step == 4 and [info.lr_factor for info in infos] == [12.0, 13.0]
+
+
+def test_the_momentum_follows_the_optimizer_and_the_rate_the_run() -> None:
+    """A branch off a trunk of 50 updates."""
+    script = Script()
+    script.step = 50
+    run(script, total=2)
+    assert script.seen == [(10.0, 150.0), (11.0, 151.0)]
+
+
+@pytest.mark.parametrize(
+    ("signal_after", "calls", "step"),
+    [
+        ("update 1", ["validate 0", "update 1", "save 1"], 1),
+        ("update 2", ["validate 0", "update 1", "update 2", "save 2"], 2),
+        ("validate 2", ["validate 0", "update 1", "update 2", "save 2", "validate 2"], 2),
+        ("validate 0", ["validate 0"], 0),
+    ],
+)
+def test_a_signal_saves_and_leaves_out_the_rest(signal_after: str, calls: list[str], step: int) -> None:
+    script = Script()
+    end, _ = run(script, signal_after=signal_after)
+    assert end == LoopEnd(step, "SIGTERM") and script.calls == calls
+
+
+def test_a_signal_in_an_evaluation_between_saves() -> None:
+    script = Script()
+    end, _ = run(script, signal_after="validate 2", save_every=-1)
+    assert script.calls[-2:] == ["validate 2", "save 2"] and end.step == 2
+
+
+def test_at_the_last_step_nothing_is_left_out() -> None:
+    script = Script()
+    end, _ = run(script, signal_after="update 4")
+    assert end == LoopEnd(4, None) and script.calls[-3:] == ["save 4", "validate 4", "sample 4"]
+
+
+def test_nothing_left_to_train() -> None:
+    script = Script()
+    end, infos = run(script, start=4)
+    assert end == LoopEnd(4, None) and infos == [] and script.calls == ["validate 4", "sample 4"]
