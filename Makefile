@@ -9,7 +9,7 @@ WORKERS ?= 2
 
 INSTALL = @bash .ci/venv "$(VENV)"
 BIN     = "$(VENV)"/bin
-PYTEST  = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses $(WORKERS)
+PYTEST  = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses $(WORKERS) --durations 10 --durations-min 3
 
 .PHONY: help quickstart quickstart-check test test-all lint types contracts format clean
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -22,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from nanochat.config.arguments import Arguments, split_args
 from nanochat.config.conf import conf_dir
-from nanochat.config.load import in_our_words, stage_overrides, to_run_config
+from nanochat.config.load import compose_run, in_our_words, stage_overrides
 from nanochat.config.naming import with_names
 from nanochat.config.overrides import defer_in_multirun, split_later
 from nanochat.config.raw import search_path
@@ -75,18 +76,32 @@ def run(argv: Sequence[str]) -> int:
     arguments = split_args(argv)
     if arguments.completes:
         _hydra_main([*arguments.flags, *arguments.overrides])
-        return 0
-    first = stage_overrides(arguments.overrides, arguments.config_dirs)
-    overrides = [*first, *arguments.overrides]
-    now, later = (defer_in_multirun(overrides), []) if arguments.multirun else split_later(overrides)
-    with in_our_words(first, arguments.overrides, arguments.config_dirs):
-        composed = _hydra_main([*arguments.flags, *now, *search_path(arguments.config_dirs)])
-        configs = [to_run_config(cfg) for cfg, _ in composed if not arguments.multirun]
-    if arguments.multirun:
-        _run_here([task for _, task in composed], now, arguments)
-    for config, (_, task) in zip(configs, composed, strict=False):
-        dispatch(config, [*task, *later], arguments.config_dirs)
+    elif arguments.multirun:
+        _sweep(arguments)
+    elif arguments.flags:
+        _show(arguments)
+    else:
+        composed = compose_run(arguments.overrides, arguments.config_dirs)
+        dispatch(composed.config, composed.overrides, arguments.config_dirs)
     return 0
+
+
+def _show(arguments: Arguments) -> None:
+    """--cfg, --info and the like: Hydra prints what the overrides come to."""
+    first = stage_overrides(arguments.overrides, arguments.config_dirs)
+    now, _ = split_later([*first, *arguments.overrides])
+    with in_our_words(first, arguments.overrides, arguments.config_dirs):
+        _hydra_main([*arguments.flags, *now, *search_path(arguments.config_dirs)])
+
+
+def _sweep(arguments: Arguments) -> None:
+    """A multirun: Hydra's sweeper makes the jobs, its launcher runs them, or leaves them to this process."""
+    first = stage_overrides(arguments.overrides, arguments.config_dirs)
+    overrides = defer_in_multirun([*first, *arguments.overrides])
+    with in_our_words(first, arguments.overrides, arguments.config_dirs), TemporaryDirectory() as scratch:
+        aside = f"hydra.sweep.dir='{scratch}'"  # where Hydra leaves its multirun.yaml
+        left = _hydra_main([*arguments.flags, aside, *overrides, *search_path(arguments.config_dirs)])
+    _run_here(left, overrides, arguments)
 
 
 def _run_here(jobs: Sequence[Sequence[str]], overrides: Sequence[str], arguments: Arguments) -> None:
@@ -128,23 +143,24 @@ def _wants_traceback() -> bool:
     return os.environ.get(_ASKED_ERROR, os.environ.get(_FULL_ERROR)) == "1"
 
 
-def _hydra_main(argv: Sequence[str]) -> list[tuple[DictConfig, list[str]]]:
-    """Hands over to Hydra, which reads the command line, composes, and calls the task here or by its launcher.
+def _hydra_main(argv: Sequence[str]) -> list[list[str]]:
+    """Hands over to Hydra, which reads the command line, and shows, completes or makes a sweep's jobs.
 
-    The task only collects: what is run in this process is checked and run after Hydra is done, so that its own
-    handling of exceptions never stands between a stage and the user.
+    Returns the overrides of the jobs that its launcher calls the task with. The task only collects: what is run in
+    this process is run after Hydra is done, so that its own handling of exceptions never stands between a stage and
+    the user.
     """
-    composed: list[tuple[DictConfig, list[str]]] = []
+    jobs: list[list[str]] = []
 
     def task(cfg: DictConfig) -> None:
         given = OmegaConf.to_container(HydraConfig.get().overrides.task)
         assert isinstance(given, list)
-        composed.append((cfg, [str(o) for o in given]))
+        jobs.append([str(o) for o in given])
 
     register_schemas()
     with _hydra_arguments(argv):
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
-    return composed
+    return jobs
 
 
 def guarded(action: Callable[[], int]) -> int:

@@ -14,8 +14,8 @@ PLACES = {
     "in the update": Hit(IN_UPDATE, 5),
     "while saving": Hit(IN_SAVE, 2),
     "between save and validation": Hit(IN_VALIDATION, 4),  # of steps 0, 2, 4, 6: behind the save of step 6
-    "after validation": Hit(IN_VALIDATION, 4, after=True),
-    "between two samples of a step": Hit(IN_LOG, 14),
+    "between validation and samples": Hit(IN_LOG, 15),
+    "between two samples of a step": Hit(IN_LOG, 16),
     "after the last save": Hit(IN_VALIDATION, 6),
     "before the result": Hit(IN_RESULT, 1),
     "between result and report": Hit(IN_RESULT, 1, after=True),
@@ -52,7 +52,7 @@ def test_killed_in_an_awkward_place(place: str, workshop: Workshop, base_run: Pa
 def test_the_kill_between_two_samples_is_one(workshop: Workshop, base_run: Path, tmp_path: Path) -> None:
     kill(workshop, tmp_path / "log", PLACES["between two samples of a step"], "base", "run=halved")
     folder = workshop.folder("base", "halved")
-    assert [row["step"] for row in samples(folder)] == [3, 3, 6] and steps_saved(folder) == [3, 6]
+    assert [row["step"] for row in samples(folder)] == [2, 2, 4, 4, 6] and steps_saved(folder) == [3, 6]
 
 
 def test_killed_twice(workshop: Workshop, base_run: Path, tmp_path: Path) -> None:
@@ -61,6 +61,14 @@ def test_killed_twice(workshop: Workshop, base_run: Path, tmp_path: Path) -> Non
     kill(workshop, tmp_path / "log", Hit(AT_STEP, 5), "base", "run=twice")  # its fifth step: step 8
     assert steps_saved(workshop.folder("base", "twice")) == [3, 6]
     assert_same_run(workshop.train("base", "run=twice"), base_run)
+
+
+def test_what_came_after_the_checkpoint_is_forgotten(workshop: Workshop, base_run: Path, tmp_path: Path) -> None:
+    kill(workshop, tmp_path / "log", Hit(AT_STEP, 6), "base", "run=forgotten")
+    folder = workshop.folder("base", "forgotten")
+    assert max(row["step"] for row in history(folder)) == 5 and max(row["step"] for row in samples(folder)) == 4
+    kill(workshop, tmp_path / "log", Hit(AT_STEP, 1), "base", "run=forgotten")  # resumed at step 3
+    assert max(row["step"] for row in history(folder)) == 3 and max(row["step"] for row in samples(folder)) == 2
 
 
 def test_a_resume_reads_from_where_it_stopped(workshop: Workshop, base_run: Path, tmp_path: Path) -> None:

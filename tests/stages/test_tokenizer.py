@@ -35,14 +35,14 @@ def test_a_dry_run_writes_nothing(workshop: Workshop) -> None:
     assert not (workshop.base_dir / "tokenizer" / "dry").exists()
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_killed_while_saving(overwrite: bool, workshop: Workshop, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("overwrite", "after"), [(False, False), (False, True), (True, False)])
+def test_killed_while_saving(overwrite: bool, after: bool, workshop: Workshop, tmp_path: Path) -> None:
     """What a kill leaves is neither taken for a tokenizer nor in the way of the next attempt."""
-    name = f"tokenizer.name=killed{overwrite}"
-    folder = workshop.base_dir / "tokenizer" / f"killed{overwrite}"
+    name = f"tokenizer.name=killed{overwrite}{after}"
+    folder = workshop.base_dir / "tokenizer" / f"killed{overwrite}{after}"
     if overwrite:
         workshop.train("tokenizer", name, "tokenizer.vocab_size=290")
-    hit = Hit("nanochat.tokenizer.bpe:Tokenizer.save", 1)
+    hit = Hit("nanochat.tokenizer.bpe:Tokenizer.save", 1, after=after)
     extra = ("overwrite=true",) if overwrite else ()
     code, output = run(workshop.frozen("tokenizer", name, *extra), [hit], tmp_path / "log")
     assert code == -9, output

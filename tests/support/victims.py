@@ -38,7 +38,7 @@ IN_RESULT = "nanochat.stages.training_stage:write_result"
 
 
 def start(argv: Sequence[str], hits: Sequence[Hit], log: Path) -> Any:
-    """`nanochat ARGV` in a process of its own, its output in `log`."""
+    """`nanochat ARGV` in a process of its own, in the folder of `log`, which gets its output."""
     process = _context().Process(target=_main, args=(list(argv), list(hits), str(log)))
     process.start()
     return process
@@ -65,6 +65,8 @@ def _main(argv: list[str], hits: list[Hit], log: str) -> None:
     with Path(log).open("wb", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    os.chdir(Path(log).parent)
+    os.setpgrp()  # as a shell does
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", encoding="utf-8", closefd=False, buffering=1)  # noqa: SIM115
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -51,7 +51,7 @@ class Workshop:
         if stage in TRAINED:
             common += ["runtime=cpu", "runtime.num_threads=1", "train.num_iterations=10", "train.save_every=3"]
             common += ["train.total_batch_size=512", "train.device_batch_size=3", "eval.every=2", "eval.tokens=256"]
-            common += ["eval.steps=null", "eval.sample_every=3", "eval.sample_tokens=3", "eval.prompts=[The,a]"]
+            common += ["eval.steps=null", "eval.sample_every=2", "eval.sample_tokens=3", "eval.prompts=[The,a]"]
             common += ["eval.metrics_every=-1"]
         if stage in ("mid", "sft", "eval"):
             common += [f"data.identity={self.base_dir / 'short.jsonl'}", "~data.tasks.spelling_bee"]

@@ -22,6 +22,17 @@ def test_stop_makes_generated_tasks_longer(context):
     assert len(build_task(TaskSpec(task="spelling_bee", split="test"), context)) == 256
 
 
+@pytest.mark.parametrize("name", ["spelling_bee", "simple_spelling"])
+def test_short_words_have_at_most_six_letters_of_the_same_split(name, context):
+    def words(subset):
+        task = build_task(TaskSpec(task=name, split="test", subset=subset), context)
+        return set(task.words)
+
+    short, whole = words("short"), words(None)
+    assert short == {word for word in whole if len(word) <= 6}
+    assert set() < short < whole
+
+
 def test_start_stop_step_choose_rows(context):
     whole = build_task(TaskSpec(task="arithmetic", stop=20), context)
     cut = build_task(TaskSpec(task="arithmetic", start=3, stop=20, step=4), context)
@@ -45,7 +56,8 @@ def test_stop_beyond_the_end_of_a_file_is_its_end(context):
         (TaskSpec(task="arithmetic", split="validation"), r"split=validation: arithmetic has train, test"),
         (TaskSpec(task="identity", split="test"), r"split=test: identity has train"),
         (TaskSpec(task="arithmetic", path="x"), r"path=x: arithmetic does not use"),
-        (TaskSpec(task="spelling_bee", subset="main"), r"subset=main: spelling_bee does not use"),
+        (TaskSpec(task="arithmetic", subset="short"), r"subset=short: arithmetic does not use"),
+        (TaskSpec(task="spelling_bee", subset="shrt", key="eval.tasks.t"), r"eval.tasks.t.subset=shrt.*mean short"),
         (TaskSpec(task="identity", start=10**6), r"start=1000000 leaves no row: identity train has \d+"),
     ],
 )

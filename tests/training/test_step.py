@@ -43,7 +43,7 @@ def test_gradient_of_the_mean_over_all_targets(model: nn.Module, rows: MicroBatc
     flat = model(rows.inputs_BT).flatten(0, 1)
     whole = nn.functional.cross_entropy(flat, rows.targets_BT.flatten(), ignore_index=-1)  # the mean over 15 targets
     whole.backward()
-    assert float(loss) == pytest.approx(float(whole), abs=1e-6)
+    assert float(loss) == pytest.approx(whole.item(), abs=1e-6)
     torch.testing.assert_close(grad, model.weight.grad, atol=1e-7, rtol=1e-5)
 
 

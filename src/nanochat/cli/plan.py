@@ -53,9 +53,19 @@ def _jobs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Job]:
     job = Job(with_names(composed.config), tuple(composed.overrides), tuple(config_dirs))
     if job.config.stage != Stage.pipeline:
         return [job]
-    jobs = stage_jobs(job)
-    made = {f"{each.config.stage}/{each.run}" for each in jobs}  # by the pipeline itself, so not yet there
-    return [replace(j, config=replace(j.config, init_from=None)) if j.config.init_from in made else j for j in jobs]
+    made: dict[str, Job] = {}
+    for each in stage_jobs(job):
+        each = _as_continuation(each, made.get(each.config.init_from or ""))
+        made[f"{each.config.stage}/{each.run}"] = each
+    return list(made.values())
+
+
+def _as_continuation(job: Job, source: Job | None) -> Job:
+    """A stage of a pipeline with what the checkpoint of the stage before will give it, if that is not there yet."""
+    if source is None:
+        return job
+    before = source.config
+    return replace(job, config=replace(job.config, init_from=None, model=before.model, tokenizer=before.tokenizer))
 
 
 def _planned(job: Job) -> tuple[Job, Plan]:

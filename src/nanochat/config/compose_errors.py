@@ -6,6 +6,7 @@ option files are asked again for what the exception leaves out.
 
 import re
 from collections.abc import Sequence
+from typing import get_args
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
@@ -59,11 +60,6 @@ def _unknown(cause: OmegaConfBaseException, config_dirs: Sequence[str]) -> Confi
         return ConfigError(f"an option of {key} must have `# @package _global_` as its first line")
     if "/" in key and "." not in key:
         return _unknown_group(key, config_dirs)
-    if key.startswith("stages."):
-        return ConfigError(
-            f"{key}: stages belongs in the file of an experiment; here give the overrides themselves, or in a pipeline "
-            f"pipeline.overrides.{key.partition('.')[2]}='[...]'"
-        )
     if isinstance(owner, type) and owner is not dict:
         return unknown_key(key, owner, config_dirs)
     holder = cause.parent_node
@@ -84,52 +80,38 @@ def _missing_option(error: MissingConfigException, config_dirs: Sequence[str]) -
 
 
 def _wrong_value(cause: OmegaConfBaseException, overrides: Sequence[str]) -> ConfigError:
-    """Says what the field accepts; the value stands in the override, which the exception often leaves out."""
-    key = str(cause.full_key).partition("[")[0]  # schedule.milestones[1] stands for the list
-    value = _given(key, overrides)
-    if value is None and isinstance(getattr(cause, "value", None), str | int | float):
-        value = str(cause.value)
-    found = next((f for f in all_fields() if f.key == key), None)
+    """Says what the field accepts, by the same check that a frozen config goes through."""
+    key, value = str(cause.full_key), cause.value
+    field_key, index, _ = key.partition("[")  # schedule.milestones[1] is an item of schedule.milestones
+    found = next((f for f in all_fields() if f.key == field_key), None)
     if found is None:
         return ConfigError(f"{key}: {str(cause).splitlines()[0]}")
-    if value is None:
-        return _inside(found, overrides, cause)
+    beside = _beside(found, overrides)
+    if beside is not None:
+        return beside
     if found.is_group:
         inner = ", ".join(f.key for f in all_fields() if f.key.rpartition(".")[0] == key)
         return ConfigError(f"{key}={value} is not possible: {key} is a group of keys: {inner}")
-    parsed = OmegaConf.create({"value": _parsed(value)}).value
-    plain = OmegaConf.to_container(parsed) if OmegaConf.is_config(parsed) else parsed
+    hint = get_args(found.hint)[0] if index else found.hint
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     try:
-        check_value(key, plain, found.hint, found.metadata)
+        check_value(key, plain, hint, found.metadata)
     except ConfigError as error:
         return error
-    return wrong_value(key, value, found.hint, found.metadata)
+    return wrong_value(key, plain, hint, found.metadata)
 
 
-def _inside(found: Field, overrides: Sequence[str], cause: Exception) -> ConfigError:
-    """An override below or beside a plain value: model.depth.x=3, ~model.depth."""
+def _beside(found: Field, overrides: Sequence[str]) -> ConfigError | None:
+    """The error for an override that is not about the field's value: model.depth.x=3, ~model.depth."""
     for override in overrides:
         name = override.partition("=")[0]
         if name == f"~{found.key}":
             return ConfigError(
                 f"~{found.key}: only entries such as those of data.tasks can be removed; set {found.key}=..."
             )
-        if name.lstrip("+~").startswith(found.key + "."):
+        if not found.is_group and name.lstrip("+~").startswith(found.key + "."):
             return ConfigError(f"{name} is not a key; {found.key} is a single value: {found.key}=...")
-    return ConfigError(f"{found.key}: {str(cause).splitlines()[0]}")
-
-
-def _given(key: str, overrides: Sequence[str]) -> str | None:
-    """The last value given for a key on the command line or by an experiment's `stages`."""
-    pairs = [o.lstrip("+").partition("=") for o in overrides]
-    return next((value for name, equals, value in reversed(pairs) if equals and name == key), None)
-
-
-def _parsed(value: str) -> object:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed: object = OverridesParser.create().parse_override(f"key={value}").value()
-    return parsed
+    return None
 
 
 def _dangling(cause: OmegaConfBaseException, overrides: Sequence[str]) -> ConfigError:

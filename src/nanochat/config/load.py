@@ -28,7 +28,7 @@ _STAGED = ("experiment", "debug")  # the groups whose options may have `stages:`
 
 @dataclass(frozen=True)
 class Composed:
-    """A checked config with the overrides and the options of the groups that made it."""
+    """A checked config with the overrides that made it (but for Hydra's own) and the options of the groups."""
 
     config: RunConfig
     overrides: list[str]
@@ -51,7 +51,8 @@ def compose_run(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> Co
     with in_our_words(first, overrides, config_dirs):
         cfg = compose_cfg(split_later(ordered)[0], config_dirs)
         without_hydra = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-        return Composed(to_run_config(without_hydra), ordered, dict(cfg.hydra.runtime.choices))
+        own = [o for o in ordered if not o.lstrip("+~").startswith(("hydra.", "hydra/"))]
+        return Composed(to_run_config(without_hydra), own, dict(cfg.hydra.runtime.choices))
 
 
 @contextmanager

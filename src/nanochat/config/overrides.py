@@ -36,6 +36,11 @@ def check_choices(overrides: Sequence[str], config_dirs: Sequence[str]) -> None:
     groups = group_names(config_dirs)
     for override in overrides:
         key, equals, value = override.lstrip("+").partition("=")
+        if key.partition(".")[0] == "stages":
+            raise ConfigError(
+                f"{key} belongs in the file of an experiment; here give the overrides themselves, or in a pipeline "
+                f"pipeline.overrides.{key.partition('.')[2] or 'sft'}='[...]'"
+            )
         if key in set_by_option:
             group = set_by_option[key]
             raise ConfigError(f"{key} is set by the option of {group}; write {group}={value}")

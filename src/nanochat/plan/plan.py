@@ -10,13 +10,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nanochat.config.data import CorpusConfig, Packing
 from nanochat.config.fields import Role
 from nanochat.config.optim import MuonAdamWConfig
 from nanochat.config.root import RunConfig, Stage
-from nanochat.config.schedule import StepConfig
 from nanochat.config.validate import flatten
-from nanochat.errors import ConfigError
 from nanochat.plan.batch import REFERENCE_BATCH, Batch, default_lanes, derive_batch, reference_tokens
 from nanochat.plan.dims import ModelDims, ParamCounts, count_params, derive_dims, flops_per_token
 from nanochat.plan.facts import Facts
@@ -119,7 +116,6 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     steps, steps_rule = derive_steps(config, dims, batch, facts)
     lanes = config.data.lanes if config.data.lanes is not None else default_lanes(batch.rows)
     lrs, weight_decay, scale_rules = _scale_rates(config, dims, batch, steps)
-    _check(config)
     recipe = Recipe(
         stage=str(config.stage),
         dims=dims,
@@ -233,19 +229,6 @@ def _run_rules(recipe: Recipe, batch: Batch, steps_rule: str, facts: Facts) -> l
             Rule("passes over the data", round(passes, 3), f"tokens / {facts.data_tokens:,} ({facts.data_source})")
         )
     return rules
-
-
-def _check(config: RunConfig) -> None:
-    schedule, data = config.schedule, config.data
-    if isinstance(schedule, StepConfig) and len(schedule.milestones) != len(schedule.factors):
-        raise ConfigError(
-            f"schedule.milestones has {len(schedule.milestones)} values and schedule.factors {len(schedule.factors)}; "
-            f"each milestone needs its factor"
-        )
-    if isinstance(data, CorpusConfig) and data.packing == Packing.pad:
-        raise ConfigError("data.packing=pad gives every document a row of its own; a corpus takes stream or bestfit")
-    if isinstance(data, CorpusConfig) and config.stage in (Stage.mid, Stage.sft):
-        return
 
 
 def _warnings(config: RunConfig, recipe: Recipe, facts: Facts) -> list[str]:

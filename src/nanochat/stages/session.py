@@ -56,7 +56,7 @@ def open_session(job: Job, plan: Plan, device_name: str) -> Session:
     config, folder = job.config, job.run_dir
     if config.dry_run and list_checkpoints(folder):
         raise MismatchError(f"dry_run=true would mix its metrics into the saved run {folder}; name another one by run=")
-    if config.overwrite and folder.exists() and not config.dry_run:
+    if config.overwrite and folder.exists():
         shutil.rmtree(folder)
     _check_identity(folder, plan)
     console = Console(folder / "log.txt", current_ranks().is_main)

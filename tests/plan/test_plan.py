@@ -1,0 +1,266 @@
+"""The plan as a whole: identity key by key, rates, rules, warnings."""
+
+import json
+import math
+from dataclasses import FrozenInstanceError, replace
+from enum import Enum
+from typing import Any, get_args
+
+import pytest
+
+from nanochat.config.fields import Role
+from nanochat.config.keys import Field, all_fields
+from nanochat.config.load import compose_run
+from nanochat.config.root import RunConfig
+from nanochat.config.validate import build_run_config, flatten, plain
+from nanochat.plan.dims import ModelDims, derive_dims
+from nanochat.plan.facts import Facts
+from nanochat.plan.plan import Plan, make_plan
+
+FACTS = Facts(vocab_size=1024, vocab_source="given", data_tokens=10**6, data_rows=5000, data_source="counted")
+SMALL = ["model.depth=4", "train.num_iterations=100", "train.total_batch_size=16384"]
+# One config for every schema that a group can hold.
+ASKED: dict[str, list[str]] = {
+    "base": SMALL,
+    "text": [*SMALL, "data=text", "data.root=/x"],
+    "mid": [*SMALL, "stage=mid"],
+    "adamw": [*SMALL, "optim=adamw"],
+    "z_loss": [*SMALL, "objective=z_loss"],
+    "label_smoothing": [*SMALL, "objective=label_smoothing"],
+    **{name: [*SMALL, f"schedule={name}"] for name in ("cosine", "step", "linear", "constant", "decay")},
+}
+# A legal other value where the general rule below gives none.
+OTHER: dict[str, Any] = {
+    "model.depth": 6,
+    "model.head_dim": 64,
+    "model.aspect_ratio": 128,
+    "model.gqa_ratio": 2,
+    "model.max_seq_len": 1024,
+    "model.n_head": 4,
+    "model.n_kv_head": 1,
+    "model.n_embd": 512,
+    "train.total_batch_size": 32768,
+    "train.device_batch_size": 3,
+    "schedule.milestones": [0.25, 0.75],
+    "schedule.factors": [0.5, 0.25],
+    "data.val_every": 7,
+    "eval.core_every": -1,
+}
+# Identity that reaches the plan by another way than the config, and the way.
+ELSEWHERE = {
+    "stage": "another stage has another folder, and other data",
+    "model.name": "there is one network so far",
+    "model.round_width": "changes nothing where the width is round; see test_width",
+    "tokenizer.name": "Facts.tokenizer is the fingerprint of what it holds",
+    "tokenizer.vocab_size": "Facts.vocab_size",
+    "tokenizer.max_chars": "Facts.tokenizer",
+    "tokenizer.doc_cap": "Facts.tokenizer",
+    "init_from": "Facts.init_from and Facts.init_mark",
+    "train.num_epochs": "a horizon that another one precedes; see test_what_decides_is_identity",
+    "train.target_flops": "likewise",
+    "train.target_param_data_ratio": "likewise",
+    "train.param_count": "likewise",
+    "train.target_examples_per_step": "the batch in tokens precedes it",
+    "data.kind": "chosen with the option of data",
+    "optim.name": "chosen with the option of optim",
+    "schedule.name": "chosen with the option of schedule",
+    "objective.name": "chosen with the option of objective",
+}
+
+
+@pytest.fixture(scope="module")
+def configs() -> dict[str, RunConfig]:
+    return {name: compose_run(overrides).config for name, overrides in ASKED.items()}
+
+
+def other_value(found: Field, value: Any) -> Any:
+    """A legal value that is not `value`."""
+    if found.key in OTHER:
+        return OTHER[found.key]
+    kinds = [k for k in (found.hint, *get_args(found.hint)) if isinstance(k, type)]
+    enums = [k for k in kinds if issubclass(k, Enum)]
+    if enums:
+        return next(str(m.value) for m in enums[0] if str(m.value) != str(value))
+    if isinstance(value, bool) or (value is None and bool in kinds):
+        return not value
+    if isinstance(value, dict):
+        return {**value, "another": {"task": "arithmetic"}}
+    if isinstance(value, list):
+        return [*value, "another"]
+    if isinstance(value, str) or (value is None and str in kinds):
+        return f"{value}x"
+    if isinstance(value, int) or (value is None and int in kinds):
+        return (value or 0) + 1
+    return value / 2 if value else 0.125
+
+
+def changed(config: RunConfig, key: str, value: Any) -> RunConfig:
+    data: dict[str, Any] = json.loads(json.dumps(plain(config)))
+    node = data
+    *path, last = key.split(".")
+    for word in path:
+        node = node[word]
+    node[last] = value
+    return build_run_config(data)
+
+
+def cases() -> list[tuple[str, Field]]:
+    """Each field of each schema once, with a config that holds it."""
+    found, seen = [], set()
+    for name, overrides in ASKED.items():
+        flat = flatten(compose_run(overrides).config)
+        for each in all_fields():
+            if each.key in flat and each.key not in seen:
+                seen.add(each.key)
+                found.append((name, each))
+    return found
+
+
+CASES = cases()
+
+
+def test_no_field_is_left_out() -> None:
+    assert {f.key for f in all_fields() if not f.is_group} == {f.key for _, f in CASES}
+    assert set(ELSEWHERE) <= {f.key for _, f in CASES}
+
+
+@pytest.mark.parametrize(("name", "found"), CASES, ids=[f.key for _, f in CASES])
+def test_identity_changes_the_hash_and_nothing_else_does(
+    configs: dict[str, RunConfig], name: str, found: Field
+) -> None:
+    config = configs[name]
+    if found.key in ELSEWHERE or found.key == "eval.core_every":
+        return
+    other = changed(config, found.key, other_value(found, flatten(config)[found.key]))
+    assert flatten(other) != flatten(config)
+    same = make_plan(other, FACTS).recipe.hash == make_plan(config, FACTS).recipe.hash
+    assert same == (found.metadata["role"] != Role.identity)
+
+
+@pytest.mark.parametrize("option", ["optim=adamw", "schedule=cosine", "objective=z_loss", "data=text"])
+def test_another_option_is_another_run(configs: dict[str, RunConfig], option: str) -> None:
+    root = ["data.root=/x"] if option == "data=text" else []
+    other = compose_run([*SMALL, option, *root]).config
+    assert make_plan(other, FACTS).recipe.hash != make_plan(configs["base"], FACTS).recipe.hash
+
+
+def test_what_decides_is_identity(configs: dict[str, RunConfig]) -> None:
+    """A horizon counts when it is the one that decides, and by what it comes to: 100 steps are 100 steps."""
+    config = configs["base"]
+    free = replace(config.train, num_iterations=None, target_param_data_ratio=None)
+
+    def recipe(**train: Any) -> str:
+        return make_plan(replace(config, train=replace(free, **train)), FACTS).recipe.hash
+
+    for key, first, second in (
+        ("target_flops", 1e14, 3e14),
+        ("target_param_data_ratio", 5.0, 10.0),
+        ("num_epochs", 1, 2),
+    ):
+        assert recipe(**{key: first}) != recipe(**{key: second})
+    params = make_plan(config, FACTS).recipe.params.total
+    assert recipe(target_param_data_ratio=100.5 * 16384 / params) == recipe(num_iterations=100)
+    assert recipe(num_iterations=100, num_epochs=5) == recipe(num_iterations=100)
+
+
+def test_width_rounded_or_not(configs: dict[str, RunConfig]) -> None:
+    config = configs["base"]
+    for depth, same in ((4, True), (3, False)):
+        hashes = {
+            make_plan(replace(config, model=replace(config.model, depth=depth, round_width=r)), FACTS).recipe.hash
+            for r in (True, False)
+        }
+        assert (len(hashes) == 1) == same
+
+
+DIMS: ModelDims = derive_dims(compose_run(["model.depth=2"]).config.model, 1024)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_identity"),
+    [
+        ({"vocab_size": 1025}, True),
+        ({"tokenizer": "abc"}, True),
+        ({"init_from": "base/x@3"}, True),
+        ({"init_mark": "abc"}, True),
+        ({"dims": DIMS}, True),
+        ({"manifest": {"count": 3}}, True),
+        ({"device": "cuda", "dtype": "bfloat16", "compile": True, "device_memory": 80 * 10**9}, False),
+        ({"world_size": 3}, False),
+        ({"data_tokens": 5, "data_rows": 1, "data_source": "guessed", "vocab_source": "other"}, False),
+    ],
+    ids=lambda c: "+".join(c) if isinstance(c, dict) else None,
+)
+def test_what_is_found_on_disk_and_in_the_machine(
+    configs: dict[str, RunConfig], change: dict[str, Any], is_identity: bool
+) -> None:
+    first, second = (make_plan(configs["base"], facts).recipe.hash for facts in (FACTS, replace(FACTS, **change)))
+    assert (first != second) == is_identity
+
+
+def plan(*overrides: str, **facts: Any) -> Plan:
+    return make_plan(compose_run([*SMALL, *overrides]).config, replace(FACTS, **facts))
+
+
+def test_a_plan_is_frozen_pure_and_json() -> None:
+    made = plan()
+    assert made == plan()
+    with pytest.raises(FrozenInstanceError):
+        made.recipe.steps = 3  # type: ignore[misc]
+    body = json.loads(json.dumps(made.to_dict()))
+    assert body["recipe_hash"] == made.recipe.hash and len(made.recipe.hash) == 12
+    assert body["recipe"]["steps"] == 100 and body["recipe"]["model.n_layer"] == 4
+    assert body["placement"]["accumulation"] == 1 and all(len(rule) == 3 for rule in body["rules"])
+
+
+def test_rates_scale_with_the_width() -> None:
+    """(D / 768)^-0.5 on the embedding and the head, nothing on the matrices."""
+    lrs = plan("model.depth=12").recipe.lrs
+    assert lrs == pytest.approx({"embedding": 0.2, "unembedding": 0.004, "matrix": 0.02})
+    lrs = plan("model.depth=3").recipe.lrs  # 192 wide: a quarter of 768
+    assert lrs == pytest.approx({"embedding": 0.4, "unembedding": 0.008, "matrix": 0.02})
+    lrs = plan("train.init_lr_frac=0.5", "model.depth=12").recipe.lrs
+    assert lrs == pytest.approx({"embedding": 0.1, "unembedding": 0.002, "matrix": 0.01})
+
+
+def test_rates_scale_with_the_batch_if_asked() -> None:
+    """sqrt(B / 2^19) on all; weight decay times that times D_ref / D."""
+    asked = ["model.depth=12", "optim.batch_lr_scaling=true", "optim.weight_decay=0.1", "train.total_batch_size=131072"]
+    made = plan(*asked).recipe
+    assert made.lrs == pytest.approx({"embedding": 0.1, "unembedding": 0.002, "matrix": 0.01})
+    reference = 20 * (12 * 12 * 768**2 + 1024 * 768)
+    assert made.weight_decay == pytest.approx(0.1 * math.sqrt(131072 / 2**19) * reference / (100 * 131072))
+    assert plan("optim.weight_decay=0.1").recipe.weight_decay == 0.1
+
+
+def test_every_number_has_its_rule() -> None:
+    made = plan()
+    names = [rule.name for rule in made.rules]
+    assert len(names) == len(set(names)) and all(rule.rule for rule in made.rules)
+    values = {rule.name: rule.value for rule in made.rules}
+    assert values["parameters"] == made.recipe.params.total and values["steps"] == 100
+    assert values["tokens"] == 100 * 16384 and values["passes over the data"] == round(1.6384, 3)
+    from_checkpoint = {r.name: r.rule for r in plan(dims=DIMS, init_from="base/d2@5").rules}
+    assert from_checkpoint["layers"] == "of base/d2@5"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["optim.matrix_lr=0.2"], "optim.matrix_lr=0.2 is outside the usual range 0.01 to 0.05"),
+        (["optim.embedding_lr=0.01"], "optim.embedding_lr=0.01"),
+        (["optim.grad_clip=9"], "optim.grad_clip=9"),
+        (["train.num_iterations=1000"], "16.4 times"),
+    ],
+)
+def test_unusual_requests_are_warned_about(overrides: list[str], said: str) -> None:
+    assert any(said in warning for warning in plan(*overrides).warnings)
+
+
+def test_usual_requests_are_not() -> None:
+    assert plan().warnings == ()
+    assert plan("optim=adamw", "optim.matrix_lr=0.001", "optim.grad_clip=0").warnings == ()
+
+
+def test_lanes() -> None:
+    assert plan().recipe.lanes == 8 and plan("data.lanes=5").recipe.lanes == 5
