@@ -5,13 +5,14 @@ beside them, under other names.
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent / "support"))  # --import-mode=importlib leaves it out
+if TYPE_CHECKING:
+    from workshop import Workshop  # tests/support; imported when it is needed, since it pulls in torch
 
 _FOREIGN = ("RANK", "WORLD_SIZE", "WANDB_RUN", "WANDB_MODE", "HYDRA_FULL_ERROR", "NANOCHAT_PARENT")
 

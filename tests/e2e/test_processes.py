@@ -55,8 +55,18 @@ def sweep(workshop: Workshop, run: str) -> list[str]:
 
 
 PARENTS = {
-    "pipeline": (pipeline, signal.SIGTERM, "ended", r"the pipeline was stopped by SIGTERM in stage base .1 of 2.; the same"),
-    "sweep": (sweep, signal.SIGINT, "ended-seed=1", r"the sweep was stopped by SIGINT in job 1 of 2; the same command with sweep="),
+    "pipeline": (
+        pipeline,
+        signal.SIGTERM,
+        "ended",
+        r"the pipeline was stopped by SIGTERM in stage base .1 of 2.; the same",
+    ),
+    "sweep": (
+        sweep,
+        signal.SIGINT,
+        "ended-seed=1",
+        r"the sweep was stopped by SIGINT in job 1 of 2; the same command with sweep=",
+    ),
 }
 
 

@@ -48,6 +48,17 @@ def test_compose_train_kill_resume_chat(workshop: Workshop) -> None:
     assert history(run) == history(reference) and weights(run, STEPS) == weights(reference, STEPS)
     assert steps_saved(run) == [4, 8, 12, 16, 20]
 
-    words = ("chat", "base/skeleton", "-p", "The cat", "-n", "4", "--base-dir", str(workshop.base_dir), "--device", "cpu")
+    words = (
+        "chat",
+        "base/skeleton",
+        "-p",
+        "The cat",
+        "-n",
+        "4",
+        "--base-dir",
+        str(workshop.base_dir),
+        "--device",
+        "cpu",
+    )
     talk = nanochat(*words)
     assert talk.returncode == 0 and talk.stdout.strip(), talk.stderr

@@ -24,7 +24,7 @@ def batch(inputs: list[list[int]], targets: list[list[int]]) -> MicroBatch:
 def nll(model: nn.Module, x: int, y: int) -> float:
     """-log p(y | x) in float64, from the definition."""
     logits: Tensor = model.weight[x].double()
-    return float(logits.exp().sum().log() - logits[y])
+    return (logits.exp().sum().log() - logits[y]).item()
 
 
 def test_by_hand(model: nn.Module) -> None:
@@ -50,7 +50,9 @@ def test_the_cut_into_batches_changes_nothing(model: nn.Module) -> None:
     inputs, targets = (torch.randint(VOCAB, (12, 5), generator=generator) for _ in range(2))
     whole = evaluate_bpb(model, [MicroBatch(inputs, targets)], TOKEN_BYTES, "cpu")
     parts = zip(inputs.split(5), targets.split(5), strict=True)
-    assert evaluate_bpb(model, [MicroBatch(*p) for p in parts], TOKEN_BYTES, "cpu").bpb == pytest.approx(whole.bpb, rel=1e-12)
+    assert evaluate_bpb(model, [MicroBatch(*p) for p in parts], TOKEN_BYTES, "cpu").bpb == pytest.approx(
+        whole.bpb, rel=1e-12
+    )
 
 
 def test_nothing_to_measure_is_nan(model: nn.Module) -> None:

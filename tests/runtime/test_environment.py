@@ -8,7 +8,10 @@ from nanochat.runtime.environment import describe_environment
 
 def test_what_an_attempt_was_made_with() -> None:
     found = describe_environment("NVIDIA H100")
-    assert found["device"] == "NVIDIA H100" and found["packages"]["torch"] in (torch.__version__, torch.__version__.partition("+")[0])
+    assert found["device"] == "NVIDIA H100" and found["packages"]["torch"] in (
+        torch.__version__,
+        torch.__version__.partition("+")[0],
+    )
     assert json.loads(json.dumps(found)) == found
 
 

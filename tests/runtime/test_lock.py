@@ -19,7 +19,9 @@ with hold(Path(sys.argv[1])):
 
 
 def start_holder(folder: Path, seconds: float) -> "subprocess.Popen[str]":
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(folder), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None and holder.stdout.readline() == "held\n"
     return holder
 

@@ -8,7 +8,13 @@ from workshop import Workshop, history, samples
 from nanochat.config.load import compose_run
 from nanochat.train import dispatch
 
-SMALL = ("eval.tokens=256", "eval.steps=null", "eval.prompts=[The]", "eval.sample_every=1", "eval.metrics_max_problems=2")
+SMALL = (
+    "eval.tokens=256",
+    "eval.steps=null",
+    "eval.prompts=[The]",
+    "eval.sample_every=1",
+    "eval.metrics_max_problems=2",
+)
 
 
 def evaluate(workshop: Workshop, *extra: str) -> Path:
@@ -37,7 +43,12 @@ def test_what_was_measured_is_not_measured_again(workshop: Workshop, sft_run: Pa
     evaluate(workshop, *command)
     with patch("nanochat.stages.eval.evaluate_bpb", side_effect=AssertionError("measured again")):
         evaluate(workshop, *command)
-        for change in ("init_from=sft/ref@9", "eval.tokens=128", "data.val_tasks.spelling_bee.stop=5", "overwrite=true"):
+        for change in (
+            "init_from=sft/ref@9",
+            "eval.tokens=128",
+            "data.val_tasks.spelling_bee.stop=5",
+            "overwrite=true",
+        ):
             with pytest.raises(AssertionError, match="measured again"):
                 evaluate(workshop, *command, change)
 

@@ -34,9 +34,7 @@ def test_in_the_middle_of_an_evaluation(workshop: Workshop, base_run: Path, tmp_
     assert_continues(workshop, "evaluating", base_run)
 
 
-def test_evaluations_to_come_are_left_to_the_next_attempt(
-    workshop: Workshop, base_run: Path, tmp_path: Path
-) -> None:
+def test_evaluations_to_come_are_left_to_the_next_attempt(workshop: Workshop, base_run: Path, tmp_path: Path) -> None:
     hit = Hit(AT_STEP, 6, signal.SIGTERM)  # validation and samples are due at step 6
     run(workshop.frozen("base", "run=left"), [hit], tmp_path / "log")
     folder = workshop.folder("base", "left")

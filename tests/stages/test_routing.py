@@ -64,7 +64,13 @@ def test_what_goes_nowhere_is_an_error(overrides: tuple[str, ...], message: str)
 
 def test_own_overrides_win_over_common_ones() -> None:
     jobs = stage_jobs(pipeline("seed=1", "pipeline.overrides.mid=['seed=2']"))
-    assert {str(j.config.stage): j.config.seed for j in jobs} == {"tokenizer": 1, "base": 1, "mid": 2, "sft": 1, "eval": 1}
+    assert {str(j.config.stage): j.config.seed for j in jobs} == {
+        "tokenizer": 1,
+        "base": 1,
+        "mid": 2,
+        "sft": 1,
+        "eval": 1,
+    }
 
 
 def test_each_stage_starts_from_the_one_before() -> None:

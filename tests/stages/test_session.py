@@ -26,9 +26,7 @@ def copy_of(run: Path, name: str, *, cut_to: int | None = None) -> Path:
     return made
 
 
-def test_a_complete_run_is_left_alone(
-    workshop: Workshop, base_run: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_complete_run_is_left_alone(workshop: Workshop, base_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = copy_of(base_run, "complete")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
     workshop.train("base", "run=complete")

@@ -92,7 +92,9 @@ def test_tasks_are_measured_while_training(workshop: Workshop, mid_run: Path) ->
 
 def test_a_task_that_cannot_be_checked_is_refused_before_training(workshop: Workshop, mid_run: Path) -> None:
     with pytest.raises(ConfigError, match=r"eval.tasks.me: answers of this task cannot be checked"):
-        workshop.train("sft", "run=wrong", "init_from=mid/ref", "eval.metrics_every=2", "+eval.tasks.me={task: identity}")
+        workshop.train(
+            "sft", "run=wrong", "init_from=mid/ref", "eval.metrics_every=2", "+eval.tasks.me={task: identity}"
+        )
     assert history(workshop.folder("sft", "wrong")) == []
 
 
@@ -182,9 +184,7 @@ def test_the_same_command_gives_the_same_checkpoint(workshop: Workshop, base_run
         assert all(torch.equal(t, load_model(b)[name]) for name, t in load_model(a).items())
 
 
-def test_several_processes_without_a_group_are_refused(
-    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_processes_without_a_group_are_refused(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(ConfigError, match="WORLD_SIZE=2"):

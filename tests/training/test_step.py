@@ -84,7 +84,14 @@ def step_with(guard: NonFiniteGuard, gradient: float, loss: float = 1.0) -> int:
     model, optimizer = nn.Linear(1, 1, bias=False), Counter()
     model.weight.grad = torch.tensor([[gradient]])
     take_step(
-        model, optimizer, torch.tensor(loss), guard, step=7, grad_clip=1.0, lr_factor=1.0, momentum=None  # type: ignore[arg-type]
+        model,
+        optimizer,
+        torch.tensor(loss),
+        guard,
+        step=7,
+        grad_clip=1.0,
+        lr_factor=1.0,
+        momentum=None,  # type: ignore[arg-type]
     )
     return optimizer.updates
 

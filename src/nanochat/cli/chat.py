@@ -17,7 +17,7 @@ _HELP = "/clear forgets the conversation, /quit or Ctrl-D ends; Ctrl-C stops an 
 def main(argv: Sequence[str]) -> int:
     """One answer with -p, else a conversation; returns the exit code."""
     options = _parse(argv)
-    base = Path(os.path.abspath(Path(options.base_dir).expanduser()))
+    base = Path(options.base_dir).expanduser().absolute()
     ref = resolve_ref(base, options.ref) if options.ref else newest_chat_ref(base)
     if not options.ref:
         print(f"({ref})", file=sys.stderr)
