@@ -52,6 +52,14 @@ def test_hydras_basic_launcher_runs_named_jobs_here(dispatched: list[Any]) -> No
     ]
 
 
+def test_a_sweep_over_stages_may_set_what_only_they_have(dispatched: list[Any]) -> None:
+    assert train.run(["-m", "hydra/launcher=basic", "stage=mid,sft", "data.tasks.identity.repeat=5", "run=x"]) == 0
+    assert [(str(c.stage), c.run, c.data.tasks["identity"]["repeat"]) for c, _, _ in dispatched] == [
+        ("mid", "x", 5),
+        ("sft", "x", 5),
+    ]
+
+
 def test_a_local_sweep_is_frozen_before_it_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The launcher writes all configs first, then starts one worker each; one that fails does not stop the others."""
     from nanochat.cluster import sweep

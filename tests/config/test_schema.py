@@ -43,6 +43,22 @@ def test_an_unmarked_field_is_noticed() -> None:
     assert unmarked == ["inner.plain", "other", "other.plain", "bare"]
 
 
+# Where and how fast it runs, and what is only measured, saved, called or asked for; all the rest is what the run is.
+PLACEMENT = {"base_dir", "data.root", "data.word_list", "data.identity", "train.device_batch_size"}
+PLACEMENT |= {f"runtime.{name}" for name in ("device", "dtype", "compile", "activation_checkpointing", "num_threads")}
+COSMETIC = {"run", "dry_run", "resume", "overwrite", "sweep", "tags", "stages", "train.save_every"}
+COSMETIC_GROUPS = ("eval", "tracking", "pipeline")
+
+
+def test_roles_are_as_written_here() -> None:
+    """A field that changes its role lets runs resume that should not, or refuses those that should."""
+    for found in FIELDS:
+        if not found.is_group:
+            cosmetic = found.key in COSMETIC or found.key.partition(".")[0] in COSMETIC_GROUPS
+            wanted = Role.cosmetic if cosmetic else Role.placement if found.key in PLACEMENT else Role.identity
+            assert found.metadata["role"] == wanted, found.key
+
+
 def test_no_field_has_a_default() -> None:
     """Values live in conf/, in one place."""
     for found in FIELDS:
