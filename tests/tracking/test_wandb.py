@@ -77,7 +77,9 @@ def wandb_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_an_offline_run_killed_and_resumed_holds_every_step_once(
     wandb_home: Path, tracking: Callable[..., TrackingConfig]
 ) -> None:
-    killed = subprocess.run([sys.executable, "-c", FIRST_ATTEMPT, str(wandb_home)], env=os.environ, check=False)
+    # An attempt on another machine or after a requeue: not a client of the W&B service that this process may have.
+    alone = {name: value for name, value in os.environ.items() if not name.endswith("WANDB_SERVICE")}
+    killed = subprocess.run([sys.executable, "-c", FIRST_ATTEMPT, str(wandb_home)], env=alone, check=False)
     assert killed.returncode == -signal.SIGKILL
     tracker = build_trackers(tracking(wandb=True), wandb_home, "base/d4", {"depth": 4}, {}, ["tag"], 4)
     for step in range(5, 10):
