@@ -19,6 +19,7 @@ WRONG: list[tuple[str, int, list[str]]] = [
     ("+model.dpth=4", 2, ["model.dpth", "did you mean model.depth?"]),
     ("++model.dpth=4", 2, ["model.dpth", "did you mean model.depth?"]),
     ("optm=adamw", 2, ["optm is not a key", "did you mean optim?"]),
+    ("wandb.mode=offline", 2, ["wandb is not a key", "did you mean tracking.wandb?"]),
     ("foo=3", 2, ["foo is not a key", "groups: data,", "keys: base_dir,"]),
     ("+foo=3", 2, ["foo is not a key"]),
     ("~foo", 2, ["foo is not a key"]),

@@ -6,6 +6,7 @@ import pytest
 
 from nanochat.cluster.sweep import plan_jobs
 from nanochat.config.overrides import expand_sweep
+from nanochat.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +63,10 @@ def test_stages_of_a_sweep_keep_the_name() -> None:
         ("mid", "x", None),
         ("sft", "x", None),
     ]
+
+
+def test_a_size_that_cannot_be_is_refused_before_the_first_job() -> None:
+    overrides = ["stage=base", "model.head_dim=24", "model.depth=3,5"]
+    jobs = [["stage=base", "model.head_dim=24", f"model.depth={depth}"] for depth in (3, 5)]
+    with pytest.raises(ConfigError, match="model.depth=5 gives a width"):
+        plan_jobs(jobs, overrides, [])

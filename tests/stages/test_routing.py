@@ -50,6 +50,8 @@ def test_a_task_goes_to_the_stages_that_have_it() -> None:
         (("init_from=base/x",), "init_from=base/x: no stage"),
         (("pipeline.stages=[base]", "data.tasks.identity.repeat=2"), "no stage of the pipeline .base. takes it"),
         (("pipeline.stages=[base,sfx]",), "sfx is no stage of a pipeline; did you mean sft"),
+        (("pipeline.stages=[sft,base]",), r"names a stage twice or before .* pipeline.stages='\[base,sft\]'"),
+        (("pipeline.stages=[base,base]",), "names a stage twice"),
         (("pipeline.stages=[]",), "pipeline.stages is empty"),
         (("pipeline.stages=[pipeline]",), "pipeline is no stage of a pipeline"),
         (("+pipeline.overrides.bass=['seed=1']",), "bass is no stage; did you mean base"),

@@ -172,8 +172,16 @@ def test_without_decay_only_the_weights_are_taken(workshop: Workshop, base_run: 
 def test_the_model_comes_from_the_checkpoint(workshop: Workshop, base_run: Path) -> None:
     with pytest.raises(MismatchError, match=r"model.depth=2, but base/ref@10 was trained with model.depth=1"):
         workshop.train("mid", "run=deeper", "init_from=base/ref", "model.depth=2")
+    for other in ("++model.depth=2", "+model={depth: 2}"):
+        with pytest.raises(MismatchError, match="model.depth=2"):
+            workshop.train("mid", "run=deeper", "init_from=base/ref", other)
     with pytest.raises(MismatchError, match="model.depth=2"):
         workshop.train("base", "run=deeper", "init_from=base/ref", "model.depth=2")
+
+
+def test_the_tokenizer_comes_from_the_checkpoint(workshop: Workshop, base_run: Path) -> None:
+    with pytest.raises(MismatchError, match="tokenizer.vocab_size=512.* has 300 tokens"):
+        workshop.train("mid", "run=other-words", "init_from=base/ref", "tokenizer.vocab_size=512")
 
 
 def test_the_same_command_gives_the_same_checkpoint(workshop: Workshop, base_run: Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 from nanochat.checkpoint.find import list_stage
 from nanochat.cluster.frozen import Ended, FrozenJob, freeze, run_worker
 from nanochat.config.load import compose_run
-from nanochat.config.naming import ORIGINS, base_dir, job_name, run_dir, run_name
+from nanochat.config.naming import ORIGINS, base_dir, job_name, run_dir, run_name, with_names
 from nanochat.config.overrides import swept_keys
 from nanochat.config.root import RunConfig
 from nanochat.errors import ConfigError, Interrupted
+from nanochat.plan.early import check_sizes
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def plan_jobs(
         composed = compose_run(overrides, config_dirs)
         name = job_name(run_name(composed.config), overrides, swept)
         named = compose_run([*overrides, f"run='{name}'", *_start(composed.config, name)], config_dirs)
+        check_sizes(with_names(named.config))
         jobs.append(FrozenJob(named.config, tuple(named.overrides), tuple(config_dirs)))
     folders = [str(run_dir(job.config)) for job in jobs]
     twice = sorted({f for f in folders if folders.count(f) > 1})

@@ -70,6 +70,9 @@ def unknown_key(key: str, owner: type | None = None, config_dirs: Sequence[str] 
     elsewhere = _in_other_options(key, owner, config_dirs)
     if elsewhere is not None:
         return ConfigError(f"{key} is not a key of {elsewhere}")
+    longer = [known for known in all_keys() if known.endswith(f".{key}")]
+    if longer:
+        return ConfigError(f"{key} is not a key; did you mean {' or '.join(longer)}?")
     siblings = [f.name for f in fields(owner)] if owner else _leaves_of(group)
     close = get_close_matches(leaf, siblings, n=_SHOWN, cutoff=0.5)
     similar = [join(group, word) for word in close] or _same_leaf(key)
@@ -92,7 +95,8 @@ def unknown_entry(key: str, known: Iterable[str]) -> ConfigError:
 def _unknown_root(key: str) -> ConfigError:
     groups = [f.name for f in fields(RunConfig) if f.metadata.get("group")] + list(_PSEUDO_GROUPS)
     values = [f.name for f in fields(RunConfig) if f.name not in groups and f.name != "stages"]
-    similar = get_close_matches(key, [*groups, *values], n=_SHOWN, cutoff=0.5) or _same_leaf(key)
+    inner = sorted({known[: known.index(f".{key}.") + len(key) + 1] for known in all_keys() if f".{key}." in known})
+    similar = inner or get_close_matches(key, [*groups, *values], n=_SHOWN, cutoff=0.5) or _same_leaf(key)
     if similar:
         return ConfigError(f"{key} is not a key; did you mean {' or '.join(similar)}?")
     return ConfigError(f"{key} is not a key; groups: {', '.join(sorted(groups))}; keys: {', '.join(sorted(values))}")

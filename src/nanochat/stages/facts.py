@@ -5,6 +5,8 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
 from nanochat.checkpoint.find import ResolvedRef, list_stage, resolve_ref
 from nanochat.checkpoint.manifest import read_manifest
 from nanochat.config.frozen import read_config
@@ -53,14 +55,24 @@ def adopt_model(job: Job, ref: ResolvedRef) -> Job:
         return job
     saved = read_config(source).model
     before, wanted = flatten(saved), flatten(job.config.model)
-    asked = {o.lstrip("+").partition("=")[0].removeprefix("model.") for o in job.overrides if o.startswith("model.")}
-    for key in sorted(asked):
-        if key in before and before[key] != wanted[key]:
+    asked = _asked_keys(job)
+    for key in sorted(before):
+        if f"model.{key}" in asked and before[key] != wanted.get(key):
             raise MismatchError(
                 f"model.{key}={plain(wanted[key])}, but {ref} was trained with model.{key}={plain(before[key])}; the "
                 f"model comes from the checkpoint: leave the override out, or start from another one by init_from="
             )
     return replace(job, config=replace(job.config, model=saved))
+
+
+def _asked_keys(job: Job) -> set[str]:
+    """The keys that the overrides name, however they are marked (+, ++, ~) or written (`+model={depth: 3}`)."""
+    asked: set[str] = set()
+    for override in job.overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        inside = yaml.safe_load(value) if value.startswith("{") else {}
+        asked |= {key, *(f"{key}.{name}" for name in inside)}
+    return asked
 
 
 def checkpoint_mark(ref: ResolvedRef) -> str | None:
@@ -91,7 +103,7 @@ def load_tokenizer(job: Job, ref: ResolvedRef | None = None) -> Tokenizer:
             f"tokenizer.name={job.config.tokenizer.name} data=...` trains it"
         )
     tokenizer = Tokenizer.load(folder)
-    if ref is None:
+    if ref is None or _asked_keys(job) & {"tokenizer", "tokenizer.vocab_size"}:
         _check_size(job.config, tokenizer.vocab_size, folder)
     return tokenizer
 

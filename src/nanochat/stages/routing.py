@@ -43,7 +43,14 @@ def pipeline_stages(job: Job) -> list[Stage]:
             raise ConfigError(f"pipeline.stages: {name} is no stage of a pipeline; {nearest(name, known)}")
     if not job.config.pipeline.stages:
         raise ConfigError(f"pipeline.stages is empty; it takes any of {', '.join(known)}")
-    return [Stage(name) for name in job.config.pipeline.stages]
+    stages = [Stage(name) for name in job.config.pipeline.stages]
+    if stages != sorted(set(stages), key=_RUNNABLE.index):
+        ordered = ",".join(sorted(set(job.config.pipeline.stages), key=known.index))
+        raise ConfigError(
+            f"pipeline.stages={','.join(stages)} names a stage twice or before the one it builds on; "
+            f"write pipeline.stages='[{ordered}]'"
+        )
+    return stages
 
 
 def route(job: Job) -> list[Route]:

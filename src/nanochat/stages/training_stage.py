@@ -181,7 +181,8 @@ def _momentum(config: RunConfig, s: int) -> float | None:
 def _restore(session: Session, ref: ResolvedRef | None, model: GPT, parts: Parts) -> None:
     """Weights of the origin for a fresh run; everything of the checkpoint for one that continues.
 
-    A base run that starts from another (a branch off its trunk) takes its optimizer and data position too.
+    A base run that starts from another with schedule=decay is a branch off its trunk and takes its optimizer and data
+    position too; with another schedule it takes the weights alone.
     """
     config = session.job.config
     if session.checkpoint is not None:
