@@ -44,9 +44,12 @@ def test_an_unmarked_field_is_noticed() -> None:
 
 
 # Where and how fast it runs, and what is only measured, saved, called or asked for; all the rest is what the run is.
-PLACEMENT = {"base_dir", "data.root", "data.word_list", "data.identity", "train.device_batch_size"}
+PLACEMENT = {"base_dir", "data.root", "data.word_list", "data.identity", "train.device_batch_size", "hub_root"}
+PLACEMENT |= {
+    f"data.{name}" for name in ("workers", "prefetch", "token_cache", "source", "downloads", "timeout", "retries")
+}
 PLACEMENT |= {f"runtime.{name}" for name in ("device", "dtype", "compile", "activation_checkpointing", "num_threads")}
-COSMETIC = {"run", "dry_run", "resume", "overwrite", "sweep", "tags", "stages", "train.save_every"}
+COSMETIC = {"run", "dry_run", "resume", "overwrite", "sweep", "tags", "stages", "plugins", "train.save_every"}
 COSMETIC_GROUPS = ("eval", "tracking", "pipeline")
 
 

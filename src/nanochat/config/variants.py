@@ -1,6 +1,6 @@
 """Groups whose schema depends on the option chosen: discriminating key -> value -> dataclass."""
 
-from nanochat.config.data import CorpusConfig, DataConfig, DataKind, MixtureConfig
+from nanochat.config.data import DataConfig, DataKind, LocalConfig, MixtureConfig, ShardsConfig
 from nanochat.config.objective import LabelSmoothingConfig, ObjectiveConfig, ObjectiveName, ZLossConfig
 from nanochat.config.optim import AdamWConfig, MuonAdamWConfig, OptimConfig, OptimName
 from nanochat.config.schedule import (
@@ -17,7 +17,12 @@ from nanochat.config.schedule import (
 VARIANTS: dict[type, tuple[str, dict[str, type]]] = {
     DataConfig: (
         "kind",
-        {DataKind.embedded: CorpusConfig, DataKind.text: CorpusConfig, DataKind.mixture: MixtureConfig},
+        {
+            DataKind.embedded: LocalConfig,
+            DataKind.text: LocalConfig,
+            DataKind.shards: ShardsConfig,
+            DataKind.mixture: MixtureConfig,
+        },
     ),
     OptimConfig: ("name", {OptimName.muon_adamw: MuonAdamWConfig, OptimName.adamw: AdamWConfig}),
     ScheduleConfig: (

@@ -12,7 +12,7 @@ stage before it, not from an older run of the same name.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from nanochat.config.data import CorpusConfig, MixtureConfig
+from nanochat.config.data import LocalConfig, MixtureConfig, ShardsConfig
 from nanochat.config.load import compose_run
 from nanochat.config.naming import run_name, with_names
 from nanochat.config.overrides import normalize_override
@@ -24,7 +24,7 @@ _RUNNABLE = tuple(s for s in Stage if s != Stage.pipeline)
 _CORPUS_STAGES = (Stage.tokenizer, Stage.base)
 _MIXTURE_STAGES = (Stage.mid, Stage.sft, Stage.eval)
 _MIXTURE_KEYS = {f.name for f in fields(MixtureConfig)}
-_CORPUS_KEYS = {f.name for f in fields(CorpusConfig)}
+_CORPUS_KEYS = {f.name for kind in (LocalConfig, ShardsConfig) for f in fields(kind)}
 
 
 @dataclass(frozen=True)
