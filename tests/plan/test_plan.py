@@ -23,6 +23,7 @@ SMALL = ["model.depth=4", "train.num_iterations=100", "train.total_batch_size=16
 ASKED: dict[str, list[str]] = {
     "base": SMALL,
     "text": [*SMALL, "data=text", "data.root=/x"],
+    "shards": [*SMALL, "data=fineweb_edu"],
     "mid": [*SMALL, "stage=mid"],
     "adamw": [*SMALL, "optim=adamw"],
     "z_loss": [*SMALL, "objective=z_loss"],
@@ -44,6 +45,7 @@ OTHER: dict[str, Any] = {
     "schedule.milestones": [0.25, 0.75],
     "schedule.factors": [0.5, 0.25],
     "data.val_every": 7,
+    "data.num_shards": 7,
     "eval.core_every": -1,
 }
 # Identity that reaches the plan by another way than the config, and the way.
@@ -130,6 +132,8 @@ def test_identity_changes_the_hash_and_nothing_else_does(
 ) -> None:
     config = configs[name]
     if found.key in ELSEWHERE or found.key == "eval.core_every":
+        return
+    if found.key.startswith(("persona.", "identity.")):  # of stage=identity; training reads the file that it makes
         return
     other = changed(config, found.key, other_value(found, flatten(config)[found.key]))
     assert flatten(other) != flatten(config)
@@ -239,7 +243,7 @@ def test_every_number_has_its_rule() -> None:
     assert len(names) == len(set(names)) and all(rule.rule for rule in made.rules)
     values = {rule.name: rule.value for rule in made.rules}
     assert values["parameters"] == made.recipe.params.total and values["steps"] == 100
-    assert values["tokens"] == 100 * 16384 and values["passes over the data"] == round(1.6384, 3)
+    assert values["tokens"] == 100 * 16384 and values["passes over the data"] == 0.16  # 100 * 8 of 5,000 rows
     from_checkpoint = {r.name: r.rule for r in plan(dims=DIMS, init_from="base/d2@5").rules}
     assert from_checkpoint["layers"] == "of base/d2@5"
 

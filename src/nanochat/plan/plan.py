@@ -10,6 +10,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from nanochat.config.data import ShardsConfig
 from nanochat.config.fields import Role
 from nanochat.config.optim import MuonAdamWConfig
 from nanochat.config.root import RunConfig, Stage
@@ -18,10 +19,12 @@ from nanochat.plan.batch import REFERENCE_BATCH, Batch, default_lanes, derive_ba
 from nanochat.plan.dims import ModelDims, ParamCounts, count_params, derive_dims, flops_per_token
 from nanochat.plan.facts import Facts
 from nanochat.plan.horizon import derive_steps
+from nanochat.plan.shards import Shards, check_auto, training_shards
 
 REFERENCE_WIDTH = 768  # the width that the embedding and head rates were tuned at
 # Identity fields whose meaning is in the derived numbers: asking for the same thing in other words is no change.
-_RESOLVED = ("train.", "model.", "tokenizer.", "init_from", "data.lanes")
+# persona and identity are what stage=identity writes; others read the file, whose content is in the data's fingerprint.
+_RESOLVED = ("train.", "model.", "tokenizer.", "init_from", "data.lanes", "data.num_shards", "persona.", "identity.")
 _USUAL = {
     "embedding_lr": (0.1, 0.5),
     "unembedding_lr": (0.001, 0.01),
@@ -40,7 +43,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the run is. `asked` holds the identity fields that no derived number covers."""
+    """What the run is. `asked` holds the identity fields that no derived number covers.
+
+    `shards` is how many training files of the corpus are read, None: all that there are.
+    """
 
     stage: str
     dims: ModelDims
@@ -51,6 +57,7 @@ class Recipe:
     steps: int
     tokens: int
     lanes: int
+    shards: int | None
     lrs: dict[str, float]
     weight_decay: float
     seed: int
@@ -63,6 +70,7 @@ class Recipe:
     def flat(self) -> dict[str, Any]:
         """Dotted key -> value of all that makes the identity of the run."""
         body = asdict(self)
+        body["data.num_shards"] = body.pop("shards")
         nested = {"dims": "model.", "params": "params.", "lrs": "lr.", "manifest": "data.files.", "asked": ""}
         flat = {k: v for k, v in body.items() if k not in nested}
         for name, prefix in nested.items():
@@ -111,9 +119,11 @@ class Plan:
 
 def make_plan(config: RunConfig, facts: Facts) -> Plan:
     """The plan of a training stage. Pure: same arguments, same plan. Raises ConfigError for impossible sizes."""
+    check_auto(config)
     dims = facts.dims if facts.dims is not None else derive_dims(config.model, facts.vocab_size)
     batch = derive_batch(config, dims, facts)
     steps, steps_rule = derive_steps(config, dims, batch, facts)
+    shards = training_shards(config.data, steps * batch.tokens)
     lanes = config.data.lanes if config.data.lanes is not None else default_lanes(batch.rows)
     lrs, weight_decay, scale_rules = _scale_rates(config, dims, batch, steps)
     recipe = Recipe(
@@ -126,6 +136,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         steps=steps,
         tokens=steps * batch.tokens,
         lanes=lanes,
+        shards=shards.number,
         lrs=lrs,
         weight_decay=weight_decay,
         seed=config.seed,
@@ -135,7 +146,12 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         tokenizer=facts.tokenizer,
         asked=_asked(config),
     )
-    rules = (*_model_rules(config, facts, recipe), *_run_rules(recipe, batch, steps_rule, facts), *scale_rules)
+    rules = (
+        *_model_rules(config, facts, recipe),
+        *_run_rules(recipe, batch, steps_rule, facts),
+        *_shard_rules(config, shards),
+        *scale_rules,
+    )
     return Plan(recipe, _placement(config, facts, batch), rules, tuple(_warnings(config, recipe, facts)))
 
 
@@ -223,12 +239,18 @@ def _run_rules(recipe: Recipe, batch: Batch, steps_rule: str, facts: Facts) -> l
         Rule("micro-batches a step", batch.accumulation, f"rows a step / (micro-batch * {facts.world_size} ranks), up"),
         Rule("lanes", recipe.lanes, "data.lanes, else the largest power of two up to 64 that divides the rows"),
     ]
-    if facts.data_tokens:
-        passes = recipe.tokens / facts.data_tokens
-        rules.append(
-            Rule("passes over the data", round(passes, 3), f"tokens / {facts.data_tokens:,} ({facts.data_source})")
-        )
+    if facts.data_rows:
+        passes, rule = recipe.steps * batch.rows / facts.data_rows, f"steps * rows a step / {facts.data_rows:,} rows"
+        rules.append(Rule("passes over the data", round(passes, 3), f"{rule} ({facts.data_source})"))
+    elif facts.data_tokens:
+        passes, rule = recipe.tokens / facts.data_tokens, f"tokens / {facts.data_tokens:,}"
+        rules.append(Rule("passes over the data", round(passes, 3), f"{rule} ({facts.data_source})"))
     return rules
+
+
+def _shard_rules(config: RunConfig, shards: Shards) -> list[Rule]:
+    """Of a corpus that comes in shards: how many are fetched, and the one for validation beside them."""
+    return [Rule("training shards", shards.number, shards.rule)] if isinstance(config.data, ShardsConfig) else []
 
 
 def _warnings(config: RunConfig, recipe: Recipe, facts: Facts) -> list[str]:

@@ -40,7 +40,7 @@ def _trapezoid(schedule: ScheduleConfig, s: int, w: int, total: int) -> float:
     if d == 0 or s <= total - d:
         return 1.0
     p = max(0.0, (total - s) / d)
-    return p + (1 - p) * shape.final_lr_frac
+    return shape.final_lr_frac + (1 - shape.final_lr_frac) * p  # in this form rounding never makes it rise
 
 
 def _cosine(schedule: ScheduleConfig, s: int, w: int, total: int) -> float:
@@ -61,7 +61,7 @@ def _step(schedule: ScheduleConfig, s: int, w: int, total: int) -> float:
 def _linear(schedule: ScheduleConfig, s: int, w: int, total: int) -> float:
     final = cast(LinearConfig | DecayConfig, schedule).final_lr_frac
     p = max(0.0, (total - s) / max(1, total - w))
-    return p + (1 - p) * final
+    return final + (1 - final) * p
 
 
 def _constant(schedule: ScheduleConfig, s: int, w: int, total: int) -> float:
