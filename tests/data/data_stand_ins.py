@@ -1,10 +1,11 @@
 """Small stand-ins for tokenizers and data, and the rows of a Source as plain lists."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from nanochat.config.data import Packing, Supervise, TooLong
 from nanochat.data.source import Source, merge_states
@@ -19,14 +20,15 @@ class ByteTokenizer:
     """Ids are UTF-8 bytes; bos is 256. `calls` counts texts encoded."""
 
     bos = 256
+    vocab_size = 257
 
     def __init__(self, name: str = "bytes") -> None:
         self.name = name
         self.calls = 0
 
-    def encode_batch(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
-        self.calls += len(texts)
-        return [list(text.encode()) for text in texts]
+    def encode_array(self, text: str) -> npt.NDArray[np.uint32]:
+        self.calls += 1
+        return np.frombuffer(text.encode(), np.uint8).astype(np.uint32)
 
     def fingerprint(self) -> str:
         return self.name
@@ -49,6 +51,12 @@ class MadeUpDocs:
     def __len__(self) -> int:
         return len(self.docs)
 
+    def has(self, index: int) -> bool:
+        return index < len(self.docs)
+
+    def progress(self, position: float) -> float:
+        return position / len(self.docs)
+
     def get(self, index: int) -> Tokens:
         return self.get_many([index])[0]
 
@@ -56,7 +64,7 @@ class MadeUpDocs:
         self.requests += indices
         return [self.docs[index] for index in indices]
 
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self, known: Collection[str] = ()) -> dict[str, Any]:
         return {"tokenizer": "t", "documents": len(self), "parts": self.parts}
 
     def why_empty(self) -> str:

@@ -8,15 +8,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from nanochat.config.data import CorpusConfig, DataKind, Packing
+from nanochat.config.data import DataKind, LocalConfig, Packing
 from nanochat.data import corpus
 from nanochat.data.corpus import open_corpus
 from nanochat.errors import ConfigError, MissingError, NanochatError
 
 
-def config(root: Path | None, **changes: Any) -> CorpusConfig:
+def config(root: Path | None, **changes: Any) -> LocalConfig:
     values = {"packing": Packing.stream, "lanes": None, "num_shards": None, "val_every": 5, **changes}
-    return CorpusConfig(kind=DataKind.text, root=None if root is None else str(root), **values)
+    values |= {"workers": None, "prefetch": 2, "token_cache": False}
+    return LocalConfig(kind=DataKind.text, root=None if root is None else str(root), **values)
 
 
 def split(root: Path, name: str, **changes: Any) -> list[str]:

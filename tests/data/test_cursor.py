@@ -13,12 +13,12 @@ from nanochat.errors import ConfigError
 def test_epochs_are_passes_and_every_lane_sees_everything(count: int, lanes: int) -> None:
     docs = MadeUpDocs([2] * count)
     cursors = [LaneCursor(docs, lane, lanes) for lane in range(lanes)]
-    positions = [cursors[p % lanes].index_of(p // lanes) for p in range(count * lanes * 3)]
+    positions = [cursors[p % lanes].indices_of([p // lanes])[0] for p in range(count * lanes * 3)]
     assert positions[:count] == list(range(count))
     for epoch in range(3 * lanes):
         assert Counter(positions[epoch * count : (epoch + 1) * count]) == Counter(range(count))
     for cursor in cursors:
-        assert {cursor.index_of(k) for k in range(2 * count)} == set(range(count))
+        assert {cursor.indices_of([k])[0] for k in range(2 * count)} == set(range(count))
 
 
 def test_next_passes_over_empty_documents() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nanochat.config.data import CorpusConfig, DataKind, Packing
+from nanochat.config.data import DataKind, LocalConfig, Packing
 from nanochat.data import embedded
 from nanochat.data.corpus import open_corpus
 from nanochat.data.embedded import embedded_texts
@@ -59,8 +59,16 @@ def test_cache_is_read_and_a_damaged_one_is_not(base_dir: Path, monkeypatch: pyt
 
 
 def test_as_a_corpus(base_dir: Path, built: list[str]) -> None:
-    config = CorpusConfig(
-        kind=DataKind.embedded, packing=Packing.stream, lanes=None, root=None, num_shards=None, val_every=50
+    config = LocalConfig(
+        kind=DataKind.embedded,
+        packing=Packing.stream,
+        lanes=None,
+        workers=None,
+        prefetch=2,
+        root=None,
+        num_shards=None,
+        token_cache=False,
+        val_every=50,
     )
     train, val = (open_corpus(config, split, base_dir, seed=42) for split in ("train", "val"))
     assert len(val) == len(built) // 50

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from nanochat.data import manifest
-from nanochat.data.manifest import digest_rows, file_fingerprint, refuse_changed
+from nanochat.data.manifest import digest_rows, file_fingerprint, mixture_parts, refuse_changed
 from nanochat.errors import MismatchError
 
 
@@ -51,6 +51,18 @@ def test_change_is_named(now: dict[str, object], said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_what_is_not_known_yet_is_no_change() -> None:
+    known, unknown = {"size": 1, "sha256": "x"}, None
+    for then, now in ((known, unknown), (unknown, known), (unknown, unknown)):
+        refuse_changed({"documents": None, "parts": {"a": then}}, {"documents": 7, "parts": {"a": now}})
+    with pytest.raises(MismatchError, match="b is new"):
+        refuse_changed({"parts": {"a": known}}, {"parts": {"a": known, "b": unknown}})
+    with pytest.raises(MismatchError, match="b is missing"):
+        refuse_changed({"parts": {"a": known, "b": unknown}}, {"parts": {"a": known}})
+    with pytest.raises(MismatchError, match="the split of the documents differs"):
+        refuse_changed({"documents": 6, "parts": {"a": known}}, {"documents": 7, "parts": {"a": known}})
+
+
 def test_changed_tokenizer_is_named() -> None:
     with pytest.raises(MismatchError, match="tokenizer"):
         refuse_changed({"tokenizer": "a", "parts": {}}, {"tokenizer": "b", "parts": {}})
@@ -70,6 +82,33 @@ class TwoTasks:
 
     def origin(self, index: int) -> tuple[str, int]:
         return self.rows[index][:2]
+
+
+class Described(TwoTasks):
+    """A mixture that says what it is made of, and gives no conversation for it."""
+
+    def __init__(self, tasks: dict[str, dict[str, object]], seed: int = 1) -> None:
+        super().__init__()
+        self.tasks, self.seed = tasks, seed
+
+    def fingerprint(self) -> dict[str, object]:
+        return {"seed": self.seed, "tasks": self.tasks}
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        raise AssertionError("rendered")
+
+
+def test_mixture_that_describes_itself_is_not_rendered() -> None:
+    before = {"parts": mixture_parts(Described({"p": {"rows": 2}, "q": {"rows": 1}}))}
+    assert mixture_parts(TwoTasks()) == digest_rows(TwoTasks())
+    for other, said in (
+        (Described({"p": {"rows": 2}, "q": {"rows": 5}}), r"q differs \(rows 1 then, 5 now\)"),
+        (Described({"p": {"rows": 2}}), "q is missing"),
+        (Described({"p": {"rows": 2}, "q": {"rows": 1}}, seed=2), "the order of the tasks differs"),
+        (Described({"q": {"rows": 1}, "p": {"rows": 2}}), "the order of the tasks differs"),
+    ):
+        with pytest.raises(MismatchError, match=said):
+            refuse_changed(before, {"parts": mixture_parts(other)})
 
 
 def test_mixture_is_digested_by_task() -> None:

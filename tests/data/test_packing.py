@@ -51,7 +51,9 @@ def test_stream_does_not_break_at_the_end_of_an_epoch(lengths: list[int]) -> Non
     assert np.concatenate([row.ids for row in rows if row]).tolist() == endless.tolist()
 
 
-def best_fit_reference(lengths: list[int], size: int, buffer_size: int) -> list[list[tuple[int, int]]]:
+def best_fit_reference(
+    lengths: list[int], size: int, buffer_size: int, crop: bool = True
+) -> list[list[tuple[int, int]]]:
     """Rows of one pass as (document, tokens taken), by looking through the whole buffer each time."""
     waiting = [(i, min(n, size)) for i, n in enumerate(lengths) if n]
     buffer: list[tuple[int, int]] = []
@@ -64,6 +66,8 @@ def best_fit_reference(lengths: list[int], size: int, buffer_size: int) -> list[
             if not buffer:
                 break
             fitting = [doc for doc in buffer if doc[1] <= space]
+            if not fitting and not crop:
+                break
             wanted = max(n for _, n in fitting) if fitting else min(n for _, n in buffer)
             chosen = min(doc for doc in buffer if doc[1] == wanted)
             buffer.remove(chosen)
@@ -85,6 +89,30 @@ def test_bestfit_against_reference(lengths: list[int]) -> None:
         assert row.ids[0] == BOS
 
 
+@given(LENGTHS, st.integers(1, 6))
+def test_bestfit_pad_against_reference(lengths: list[int], buffer_size: int) -> None:
+    docs = MadeUpDocs(lengths)
+    expected = best_fit_reference(lengths, SIZE, buffer_size, crop=False)
+    made = packer(docs, Packing.bestfit_pad, endless=False, buffer_size=buffer_size)
+    for parts in expected:
+        row = made.next_row()
+        assert row is not None and row.doc_ids == tuple(i for i, _ in parts)
+        text = [t for i, n in parts for t in docs.docs[i].ids[:n].tolist()]
+        assert row.ids.tolist() == text + [PAD] * (SIZE - len(text))
+        assert row.mask.tolist() == [1] * len(text) + [0] * (SIZE - len(text))
+        assert row.targets == len(text) - 1
+    assert made.next_row() is None
+
+
+@given(st.lists(st.integers(1, SIZE), min_size=1, max_size=30))
+def test_bestfit_pad_cuts_nothing_and_leaves_nothing_out(lengths: list[int]) -> None:
+    docs = MadeUpDocs(lengths)
+    rows = rows_of_pass(docs, Packing.bestfit_pad)
+    assert sorted(i for row in rows for i in row.doc_ids) == list(range(len(lengths)))
+    assert sum(row.length for row in rows) == sum(lengths)
+    assert len(rows) <= 1 + 2 * sum(lengths) // SIZE  # two rows of which neither is half full would be one
+
+
 def test_bestfit_counts_what_is_cropped() -> None:
     lengths = [4, 30, 7, 12, 3, 3, 8, 9, 1] * 3
     docs = MadeUpDocs(lengths)
@@ -95,10 +123,11 @@ def test_bestfit_counts_what_is_cropped() -> None:
     assert made.cropped == sum(lengths) - kept > 0
 
 
-def test_long_documents_do_not_clog_the_buffer() -> None:
+@pytest.mark.parametrize("packing", [Packing.bestfit, Packing.bestfit_pad])
+def test_long_documents_do_not_clog_the_buffer(packing: Packing) -> None:
     """A document longer than a row leaves the buffer like any other; else short ones would pass it by for ever."""
     docs = MadeUpDocs([100, 100, 100, 3, 2, 3])
-    made = packer(docs, Packing.bestfit, buffer_size=4)
+    made = packer(docs, packing, buffer_size=4)
     seen = [source for _ in range(60) for source in made.next_row().doc_ids]  # type: ignore[union-attr]
     assert min(seen.count(source) for source in (0, 1, 2)) >= 10
 

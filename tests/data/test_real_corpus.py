@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from data_stand_ins import gather, read_step
 
-from nanochat.config.data import CorpusConfig, DataKind, Packing
+from nanochat.config.data import DataKind, LocalConfig, Packing
 from nanochat.data.corpus import open_corpus
 from nanochat.data.source import Source, validation_batches
 from nanochat.data.tokenized import CorpusTokens
@@ -17,8 +17,16 @@ pytestmark = pytest.mark.skipif(not list(FOLDER.glob("*.parquet")), reason=f"no 
 
 
 def open_docs(split: str) -> CorpusTokens:
-    config = CorpusConfig(
-        kind=DataKind.text, packing=Packing.stream, lanes=None, root=str(FOLDER), num_shards=2, val_every=50
+    config = LocalConfig(
+        kind=DataKind.text,
+        packing=Packing.stream,
+        lanes=None,
+        workers=None,
+        prefetch=2,
+        root=str(FOLDER),
+        num_shards=2,
+        token_cache=False,
+        val_every=50,
     )
     return CorpusTokens(open_corpus(config, split, FOLDER, seed=42), Tokenizer({bytes([i]): i for i in range(256)}))
 

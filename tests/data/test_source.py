@@ -92,6 +92,23 @@ def test_each_rank_reads_only_its_own_documents() -> None:
         assert len({index % 4 for index in docs.requests}) == 1
 
 
+@pytest.mark.parametrize("packing", [Packing.stream, Packing.bestfit])
+def test_what_is_read_ahead_is_about_what_is_needed(packing: Packing) -> None:
+    """All lanes ask in one call, and the filling of their buffers does not count as their appetite."""
+    docs = MadeUpDocs([5] * 9000)
+    calls: list[int] = []
+    real = docs.get_many
+    docs.get_many = lambda indices: calls.append(len(indices)) or real(indices)  # type: ignore[func-returns-value, method-assign]
+    source = make_source(docs, packing, lanes=4, rows_per_step=16)
+    source.next_step()
+    calls.clear()
+    before = source.next_step().documents
+    for _ in range(20):
+        step = source.next_step()
+    assert len(calls) <= 24  # 21 steps, and a lane that took more than the others at first
+    assert sum(calls) < 1.4 * (step.documents - before) + 100
+
+
 def test_more_ranks_than_rows_and_lanes() -> None:
     """Ranks with nothing to do still run as many micro-batches, of rows that weigh nothing."""
     docs = MadeUpDocs([9, 9, 9])

@@ -34,6 +34,44 @@ def test_decode_is_the_inverse_and_bytes_are_counted(tokenizer, text):
     assert sum(tokenizer.token_bytes[token] for token in ids) == len(text.encode("utf-8"))
 
 
+@given(data=st.binary(max_size=400))
+@settings(max_examples=150, deadline=None)
+def test_any_bytes_come_back_as_the_text_that_they_are(tokenizer, data):
+    """Whatever bytes a file holds: as UTF-8 with replacements, and byte by byte as Latin-1."""
+    for text in (data.decode("utf-8", errors="replace"), data.decode("latin-1")):
+        ids = tokenizer.encode(text)
+        assert tokenizer.decode_bytes(ids) == text.encode("utf-8")
+        assert sum(tokenizer.token_bytes[token] for token in ids) == len(text.encode("utf-8"))
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_any_ids_have_bytes(tokenizer, data):
+    """Ids in no order that text would give, specials among them: what a model may sample."""
+    ids = data.draw(st.lists(st.integers(0, tokenizer.vocab_size - 1), max_size=60))
+    raw = tokenizer.decode_bytes(ids)
+    assert raw == b"".join(tokenizer.decode_bytes([token]) for token in ids)
+    specials = sum(len(SPECIALS[token - tokenizer.bos]) for token in ids if token >= tokenizer.bos)
+    assert len(raw) == sum(tokenizer.token_bytes[token] for token in ids) + specials
+    assert tokenizer.decode(ids) == raw.decode("utf-8", errors="replace")
+
+
+@given(
+    unit=st.one_of(
+        st.characters(exclude_categories=["Cs"]), st.sampled_from([*SPECIALS, "<|", "|>", "\r\n", "\x00", "e\u0301"])
+    ),
+    count=st.integers(1, 3000),
+    tail=ANY_TEXT,
+)
+@settings(max_examples=150, deadline=None)
+def test_long_runs_of_anything_come_back(tokenizer, unit, count, tail):
+    text = unit * count + tail
+    ids = tokenizer.encode(text)
+    assert tokenizer.decode_bytes(ids) == text.encode("utf-8")
+    assert all(token < tokenizer.bos for token in ids)
+    assert tokenizer.encode_array(text).tolist() == ids
+
+
 def test_token_bytes_of_every_id(tokenizer):
     assert len(tokenizer.token_bytes) == tokenizer.vocab_size
     assert tokenizer.token_bytes[-len(SPECIALS) :] == [0] * len(SPECIALS)

@@ -4,18 +4,20 @@ Position p of the endless sequence is document p % n; lane l of L reads position
 corpus smaller than a batch works, and what a lane reads depends on nothing but n and L. Notable: when n
 and L share a factor a lane would see the same fraction of the corpus for ever, so the sequence is turned by
 one document each time all lanes are back at their first ones (every lcm(n, L) positions); an epoch remains
-exactly one pass over the documents.
+exactly one pass over the documents. n itself is asked for when a lane first comes to the end: before, position p is
+document p, and later files may still be missing.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from math import gcd
 from typing import NamedTuple
 
-from nanochat.data.tokenized import Ids, Mask, TokenDocs
+from nanochat.data.encoding import Ids
+from nanochat.data.tokenized import Mask, TokenDocs
 from nanochat.errors import ConfigError
 
-BLOCK = 8  # documents a lane has tokenised at once: with 64 lanes, a second before the first step
+BLOCK = 8  # documents a lane has tokenised at once where its lanes do not ask together (data/lanes.py)
 
 
 class Doc(NamedTuple):
@@ -36,12 +38,12 @@ class LaneCursor:
     def __init__(self, docs: TokenDocs, lane: int, lanes: int, endless: bool = True) -> None:
         """Stands at the first document of lane `lane`. ConfigError if there are no documents."""
         assert 0 <= lane < lanes, (lane, lanes)
-        if len(docs) == 0:
+        if not docs.has(0):
             raise ConfigError(docs.why_empty())
         self._docs = docs
         self._lane = lane
         self._lanes = lanes
-        self._common = gcd(len(docs), lanes)
+        self._count: int | None = None  # documents of the corpus, asked for at the end of the first pass
         self._end = None if endless else -(-(len(docs) - lane) // lanes)
         self._ahead: deque[Doc] = deque()
         self.number = 0
@@ -59,29 +61,39 @@ class LaneCursor:
         passed = 0
         while self._end is None or self.number < self._end:
             if not self._ahead:
-                self._ahead.extend(self.read(self._upcoming()))
+                self._ahead.extend(self.read(self.missing(BLOCK)))
             doc = self._ahead.popleft()
             self.number += 1
             if len(doc.ids):
                 return doc
             passed += 1
-            if passed > 2 * len(self._docs):  # within 2n reads a lane meets every document
+            # In its first pass a lane comes to an end; within 2n reads after it, it meets every document.
+            if self._count is not None and passed > 2 * self._count:
                 raise ConfigError(self._docs.why_empty())
         return None
 
+    def missing(self, count: int) -> range:
+        """The numbers to be read for `count` documents to lie ready."""
+        start, end = self.number + len(self._ahead), self.number + count
+        return range(start, max(start, end if self._end is None else min(end, self._end)))
+
+    def supply(self, docs: Iterable[Doc]) -> None:
+        """Take the documents that `missing` asked for."""
+        self._ahead.extend(docs)
+
     def read(self, numbers: Sequence[int]) -> list[Doc]:
         """The lane's documents of these numbers; the cursor stays where it is."""
-        indices = [self.index_of(number) for number in numbers]
+        indices = self.indices_of(numbers)
         tokens = self._docs.get_many(indices)
         return [Doc(n, i, t.ids, t.mask) for n, i, t in zip(numbers, indices, tokens, strict=True)]
 
-    def index_of(self, number: int) -> int:
-        """Index in the corpus of the lane's document `number`."""
-        count = len(self._docs)
-        position = self._lane + number * self._lanes
-        turns = position // (count * self._lanes // self._common) if self._common > 1 else 0
-        return (position + turns) % count
-
-    def _upcoming(self) -> range:
-        end = self.number + BLOCK
-        return range(self.number, end if self._end is None else min(end, self._end))
+    def indices_of(self, numbers: Sequence[int]) -> list[int]:
+        """Indices in the corpus of these documents of the lane."""
+        positions = [self._lane + number * self._lanes for number in numbers]
+        if self._count is None:
+            if not positions or self._docs.has(max(positions)):
+                return positions  # the first pass: the length of the corpus is not needed
+            self._count = len(self._docs)
+        count, common = self._count, gcd(self._count, self._lanes)
+        period = count * self._lanes // common
+        return [(p + (p // period if common > 1 else 0)) % count for p in positions]

@@ -36,7 +36,7 @@ class ArrowTexts(Sequence[str]):
 
     def __init__(self, column: Any) -> None:
         """`column` is a pyarrow ChunkedArray of strings."""
-        self._column = column
+        self._column = column.chunk(0) if column.num_chunks == 1 else column  # the usual case, and quicker
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -74,12 +74,14 @@ class ParquetFile:
         kind = schema.field("text").type
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
             raise CorruptError(f"{path}: column 'text' is of type {kind}; it must hold strings")
+        self._footer = file.metadata
         self.block_sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
 
     def read_block(self, block: int) -> ArrowTexts:
         """The documents of one row group."""
         try:
-            table = pq.ParquetFile(self._path).read_row_group(block, columns=["text"], use_threads=False)
+            with pq.ParquetFile(self._path, metadata=self._footer) as file:
+                table = file.read_row_group(block, columns=["text"], use_threads=False)
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(f"{self._path}: row group {block} is unreadable ({error}); fetch it again") from error
         return ArrowTexts(table.column("text"))

@@ -12,12 +12,13 @@ L = 64, T = 2048. It costs little: on documents like those of the web (log-norma
 from typing import Any
 
 from nanochat.config.data import Packing
-from nanochat.data.cursor import LaneCursor
+from nanochat.data.cursor import Doc, LaneCursor
 from nanochat.data.packing import Packer, Row, make_packer
 from nanochat.data.tokenized import TokenDocs
 from nanochat.errors import ConfigError, MismatchError
 
 BUFFER_DOCS = 1000  # of all lanes together
+FIRST_PACE = 4  # documents a lane has ready for a step: of web text, about 700 tokens each, more than a row
 MIN_LANE_BUFFER = 32  # with 64 lanes, 2048 documents to tokenise before the first step: two seconds
 
 
@@ -37,10 +38,12 @@ class LaneStream:
     ) -> None:
         """`seq_len` T: rows hold T+1 tokens. `endless` false: one pass over the documents."""
         assert 0 <= rank < world, (rank, world)
-        if len(docs) == 0:
+        if not docs.has(0):
             raise ConfigError(docs.why_empty())
         self.lanes = lanes
-        self._documents = len(docs)
+        self._docs = docs
+        self._pace = FIRST_PACE
+        self._filled: dict[int, int] = {}  # lane -> where its cursor stands when its buffer is full
         buffer_size = max(MIN_LANE_BUFFER, -(-BUFFER_DOCS // lanes))
         self._cursors = {lane: LaneCursor(docs, lane, lanes, endless) for lane in range(rank, lanes, world)}
         self._packers: dict[int, Packer] = {
@@ -56,13 +59,35 @@ class LaneStream:
         """The next row of one of our lanes; None at the end of the pass."""
         return self._packers[lane].next_row()
 
+    def read_ahead(self) -> None:
+        """Have the documents of the next step tokenised, those of all our lanes in one call.
+
+        Lane after lane would keep many threads waiting for one. How many are needed is what the greediest lane took
+        of late; more are read when it comes to it.
+        """
+        rooms = {lane: packer.room() for lane, packer in self._packers.items()}
+        self._filled = {lane: cursor.number + rooms[lane] for lane, cursor in self._cursors.items()}
+        asked = [(cursor, cursor.missing(rooms[lane] + self._pace)) for lane, cursor in self._cursors.items()]
+        indices = [cursor.indices_of(numbers) for cursor, numbers in asked]
+        tokens = iter(self._docs.get_many([index for some in indices for index in some]))
+        for (cursor, numbers), some in zip(asked, indices, strict=True):
+            cursor.supply([Doc(n, i, *next(tokens)) for n, i in zip(numbers, some, strict=True)])
+
+    def set_pace(self) -> None:
+        """Learn from what the lanes took since `read_ahead`, beyond what filled their buffers."""
+        taken = max((cursor.number - self._filled[lane] for lane, cursor in self._cursors.items()), default=0)
+        self._pace = max(FIRST_PACE, taken + 1)
+
+    @property
+    def documents(self) -> float:
+        """Documents read so far by all lanes, judged by ours."""
+        read = sum(cursor.number for cursor in self._cursors.values())
+        return read / max(1, len(self._cursors)) * self.lanes
+
     @property
     def epoch(self) -> float:
         """Passes over the documents so far, judged by our lanes."""
-        if not self._cursors:
-            return 0.0
-        read = sum(cursor.number for cursor in self._cursors.values())
-        return read / len(self._cursors) * self.lanes / self._documents
+        return self._docs.progress(self.documents) if self._cursors else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Lane -> its packer's state."""

@@ -5,10 +5,9 @@ counts what its user says they cost. At least `keep` entries stay however dear t
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-K = TypeVar("K", bound=Hashable)
+K = TypeVar("K")
 V = TypeVar("V")
 
 

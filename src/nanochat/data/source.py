@@ -13,7 +13,7 @@ from typing import Any
 from nanochat.config.data import Packing
 from nanochat.data.batches import MicroBatch, StepBatch, collate, split_evenly
 from nanochat.data.lanes import LaneStream
-from nanochat.data.manifest import refuse_changed
+from nanochat.data.manifest import known_parts, merge_fingerprints, refuse_changed
 from nanochat.data.packing import Row
 from nanochat.data.tokenized import TokenDocs
 from nanochat.errors import ConfigError, MismatchError
@@ -47,7 +47,7 @@ class Source:
         self._rank = rank
         self._world = world
         self._trim_to = trim_to
-        full_rows = docs.all_supervised and packing is not Packing.pad
+        full_rows = docs.all_supervised and packing not in (Packing.pad, Packing.bestfit_pad)
         self._known_weight = float(rows_per_step * seq_len) if full_rows else None
         owned = (rank, world) if full_rows else (0, 1)
         self._stream = LaneStream(docs, packing, seq_len, lanes, pad_id, *owned)
@@ -55,24 +55,28 @@ class Source:
 
     def next_step(self) -> StepBatch:
         """The next optimizer step. Raises ConfigError if no document has a token to train on."""
+        self._stream.read_ahead()
         own: list[tuple[int, Row]] = []
-        weight = 0.0
+        weight = 0
         for number in range(self._row, self._row + self._rows_per_step):
             lane = number % self._stream.lanes
             if not self._stream.has(lane):
                 continue
             row = self._stream.next_row(lane)
             assert row is not None, "an endless lane has ended"
-            weight += float(row.mask[1:].sum())
+            weight += row.targets
             if lane % self._world == self._rank:
                 own.append((number, row))
         size = self._largest_share()
         self._row += self._rows_per_step
+        self._stream.set_pace()
         return StepBatch(
-            weight=weight if self._known_weight is None else self._known_weight,
+            weight=float(weight) if self._known_weight is None else self._known_weight,
             micro_batches=self._collate([row for _, row in own], size),
             epoch=self._stream.epoch,
             row_ids=[number for number, _ in own],
+            rows=self._row,
+            documents=round(self._stream.documents),
         )
 
     def _largest_share(self) -> int:
@@ -87,14 +91,22 @@ class Source:
         shares = [rows[i * size : (i + 1) * size] for i in range(count)]
         return [collate(share, size, self._seq_len, self._pad_id, self._trim_to) for share in shares]
 
+    def position(self) -> dict[str, Any]:
+        """Where the source stands, of our lanes: what `state_of` completes. Nothing in it changes later."""
+        return {"row": self._row, "lanes": self._stream.state_dict()}
+
+    def state_of(self, position: dict[str, Any]) -> dict[str, Any]:
+        """The state at a position that the source stood at."""
+        return {"shape": dict(self._shape), "fingerprint": self._docs.fingerprint(), **position}
+
     def state_dict(self) -> dict[str, Any]:
         """JSON from which exactly the same rows follow; of our lanes only (see merge_states)."""
-        return {
-            "row": self._row,
-            "shape": dict(self._shape),
-            "fingerprint": self._docs.fingerprint(),
-            "lanes": self._stream.state_dict(),
-        }
+        return self.state_of(self.position())
+
+    def go_to(self, position: dict[str, Any]) -> None:
+        """Continue from a position of this source, or of one that has all its lanes."""
+        self._stream.load_state_dict(position["lanes"])
+        self._row = position["row"]
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from a state of any number of ranks.
@@ -108,9 +120,9 @@ class Source:
                     f"the checkpoint's data position is of {key}={state['shape'].get(key)}, this run has "
                     f"{key}={value}; set it back, or begin another run with run=NAME"
                 )
-        refuse_changed(state["fingerprint"], self._docs.fingerprint())
-        self._stream.load_state_dict(state["lanes"])
-        self._row = state["row"]
+        saved = state["fingerprint"]
+        refuse_changed(saved, self._docs.fingerprint(known_parts(saved)))
+        self.go_to(state)
 
 
 def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -120,7 +132,8 @@ def merge_states(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
         assert state["row"] == states[0]["row"], "states of different steps"
         lanes.update(state["lanes"])
     ordered = {lane: lanes[lane] for lane in sorted(lanes, key=int)}
-    return {**states[0], "lanes": ordered}
+    fingerprint = merge_fingerprints([state["fingerprint"] for state in states])
+    return {**states[0], "fingerprint": fingerprint, "lanes": ordered}
 
 
 def validation_batches(

@@ -6,7 +6,7 @@ budget, which spares small corpora the work in every epoch after the first. A do
 comes out with no tokens at all, and the packers pass over it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from enum import StrEnum, auto
 from typing import Any, NamedTuple, Protocol
 
@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from nanochat.config.data import Supervise, TooLong
-from nanochat.data.corpus import Documents
+from nanochat.data.documents import Documents
+from nanochat.data.encoding import DocEncoder, Ids, TextEncoder
 from nanochat.data.lru import LRU
-from nanochat.data.manifest import digest_rows
+from nanochat.data.manifest import mixture_parts
+from nanochat.data.token_cache import TokenCache
 from nanochat.tokenizer.chat import render as render_chat
 
-Ids = npt.NDArray[np.uint32]
 Mask = npt.NDArray[np.uint8]
 CACHE_TOKENS = 16 << 20  # 64 MiB of ids
 
@@ -40,7 +41,13 @@ class TokenDocs(Protocol):
     all_supervised: bool
 
     def __len__(self) -> int:
-        """Number of documents, those that come out empty included."""
+        """Number of documents, those that come out empty included; waits for all files."""
+
+    def has(self, index: int) -> bool:
+        """Whether there is a document of that number."""
+
+    def progress(self, position: float) -> float:
+        """Passes over the documents that `position` documents are."""
 
     def get(self, index: int) -> Tokens:
         """One document; no tokens: nothing to train on."""
@@ -48,66 +55,75 @@ class TokenDocs(Protocol):
     def get_many(self, indices: Sequence[int]) -> list[Tokens]:
         """Several documents, tokenised together."""
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Of the tokenizer and of every part of the data (data/manifest.py)."""
+    def fingerprint(self, known: Collection[str] = ()) -> dict[str, Any]:
+        """Of the tokenizer and of every part of the data (data/manifest.py); those in `known` are opened for it."""
 
     def why_empty(self) -> str:
         """For an error message: why all documents can have come out empty, and the fix."""
 
 
-class TextEncoder(Protocol):
-    """What is needed of a Tokenizer here."""
-
-    @property
-    def bos(self) -> int:
-        """The id in front of every document."""
-
-    def encode_batch(self, texts: list[str], num_threads: int = 1) -> list[list[int]]:
-        """Ids of each text, without specials."""
-
-    def fingerprint(self) -> str:
-        """Hash of the vocabulary."""
-
-
 class CorpusTokens:
-    """Documents with a bos in front. Those of nothing but white space come out empty."""
+    """Documents as DocEncoder makes them, from memory, from the token cache on disk, or encoded now."""
 
     all_supervised = True
 
-    def __init__(self, documents: Documents, tokenizer: TextEncoder, num_threads: int = 1) -> None:
-        """`num_threads` encode the documents of one call side by side."""
+    def __init__(
+        self, documents: Documents, tokenizer: TextEncoder, workers: int = 1, stored: TokenCache | None = None
+    ) -> None:
+        """`workers` threads encode the documents of one call; with `stored` the tokens are kept on disk."""
         self._documents = documents
         self._tokenizer = tokenizer
-        self._num_threads = num_threads
+        self._encoder = DocEncoder(tokenizer, workers)
+        self._stored = stored
+        self._mark: str | None = None
         self._cache: LRU[int, Tokens] = LRU(CACHE_TOKENS)
 
     def __len__(self) -> int:
         """Number of documents."""
         return len(self._documents)
 
+    def has(self, index: int) -> bool:
+        """As the documents say."""
+        return self._documents.has(index)
+
+    def progress(self, position: float) -> float:
+        """As the documents say."""
+        return self._documents.progress(position)
+
     def get(self, index: int) -> Tokens:
         """One document."""
         return self.get_many([index])[0]
 
     def get_many(self, indices: Sequence[int]) -> list[Tokens]:
-        """Several documents; those not in the cache are encoded in one call."""
-        found = {index: self._cache.get(index) for index in indices}
-        missing = [index for index, tokens in found.items() if tokens is None]
-        texts = [self._documents[index] for index in missing]
-        encoded = self._tokenizer.encode_batch(texts, num_threads=self._num_threads) if texts else []
-        fresh: dict[int, Tokens] = {}
-        for index, text, ids in zip(missing, texts, encoded, strict=True):
-            tokens = Tokens(np.array([self._tokenizer.bos, *ids], np.uint32), None) if text.strip() else NOTHING
-            fresh[index] = tokens
+        """Several documents; those that are in no cache are encoded in one call."""
+        if self._stored is not None:
+            found = [self._from_disk(self._stored, index) for index in indices]
+        else:
+            found = [self._cache.get(index) for index in indices]
+        missing = list(dict.fromkeys(i for i, tokens in zip(indices, found, strict=True) if tokens is None))
+        if not missing:
+            return found  # type: ignore[return-value]
+        encoded = self._encoder.encode([self._documents[index] for index in missing])
+        fresh = {index: Tokens(ids, None) for index, ids in zip(missing, encoded, strict=True)}
+        for index, tokens in fresh.items():
             self._cache.put(index, tokens, len(tokens.ids) + 32)  # 32: about what an empty array costs
-        return [found[index] or fresh[index] for index in indices]
+        return [tokens or fresh[index] for index, tokens in zip(indices, found, strict=True)]
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Of the tokenizer and the documents."""
+    def _from_disk(self, stored: TokenCache, index: int) -> Tokens | None:
+        """None where the disk does not keep them; then memory may."""
+        part, number = self._documents.locate(index)
+        file = stored.open(part, self._encoder)
+        return self._cache.get(index) if file is None else Tokens(file[number], None)
+
+    def fingerprint(self, known: Collection[str] = ()) -> dict[str, Any]:
+        """Of the tokenizer and the documents, their number None while it is unknown."""
+        if self._mark is None:
+            self._mark = self._tokenizer.fingerprint()  # hashes the whole vocabulary
+        parts = self._documents.fingerprint(known)
         return {
-            "tokenizer": self._tokenizer.fingerprint(),
-            "documents": len(self),
-            "parts": self._documents.fingerprint(),
+            "tokenizer": self._mark,
+            "documents": self._documents.known_length(),
+            "parts": parts,
         }
 
     def why_empty(self) -> str:
@@ -171,6 +187,14 @@ class MixtureTokens:
         """Number of conversations."""
         return len(self.mixture)
 
+    def has(self, index: int) -> bool:
+        """All are there."""
+        return index < len(self.mixture)
+
+    def progress(self, position: float) -> float:
+        """Share of the conversations."""
+        return position / len(self.mixture)
+
     def get(self, index: int) -> Tokens:
         """One conversation; no tokens if it is passed over."""
         return self.judge(index)[0]
@@ -188,7 +212,14 @@ class MixtureTokens:
         return entry
 
     def _make(self, index: int) -> tuple[Tokens, Fate]:
-        id_list, mask_list = self._render(self._tokenizer, self.mixture[index])
+        return self.fit(*self.rendered(self.mixture[index]))
+
+    def rendered(self, conversation: dict[str, Any]) -> tuple[list[int], list[int]]:
+        """Ids and loss mask of a conversation at its full length."""
+        return self._render(self._tokenizer, conversation)
+
+    def fit(self, id_list: list[int], mask_list: list[int]) -> tuple[Tokens, Fate]:
+        """What is trained on of a rendered conversation, and what became of it."""
         fate = Fate.whole
         if self.max_len is not None and len(id_list) > self.max_len:
             if self.too_long is TooLong.drop:
@@ -202,13 +233,13 @@ class MixtureTokens:
             return NOTHING, Fate.unsupervised
         return Tokens(ids, mask), fate
 
-    def fingerprint(self) -> dict[str, Any]:
-        """Of the tokenizer and of each task's conversations in mixture order; computed once."""
+    def fingerprint(self, known: Collection[str] = ()) -> dict[str, Any]:
+        """Of the tokenizer and of each task; computed once."""
         if self._fingerprint is None:
             self._fingerprint = {
                 "tokenizer": self._tokenizer.fingerprint(),
                 "documents": len(self),
-                "parts": digest_rows(self.mixture),
+                "parts": mixture_parts(self.mixture),
             }
         return self._fingerprint
 

@@ -15,13 +15,18 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tiktoken
 
 from nanochat.errors import CorruptError, MismatchError, MissingError
 from nanochat.tracking.atomic import write_json
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 # GPT-4's split pattern with digit runs of at most 2 instead of 3, which suits small vocabularies.
 SPLIT_PATTERN = (
@@ -88,6 +93,15 @@ class Tokenizer:
         if len(text) <= MAX_BLANK_RUN:
             return self._encoding.encode_ordinary(text)
         return [token for piece in LONG_BLANKS.split(text) for token in self._encoding.encode_ordinary(piece)]
+
+    def encode_array(self, text: str) -> "npt.NDArray[np.uint32]":
+        """`encode` as an array, a twentieth faster: no list of Python numbers is made on the way."""
+        if len(text) <= MAX_BLANK_RUN:
+            with suppress(UnicodeEncodeError):  # half of a surrogate pair, for which `encode` has an answer
+                return self._encoding.encode_to_numpy(text, disallowed_special=())
+        import numpy as np  # who only looks at a tokenizer does without it
+
+        return np.array(self.encode(text), np.uint32)
 
     def encode_batch(self, texts: Sequence[str], num_threads: int = 1) -> list[list[int]]:
         """`encode` of each text, in order. tiktoken lets go of the GIL, so threads do help."""

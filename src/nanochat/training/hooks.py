@@ -9,7 +9,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class StepInfo:
-    """The state after `step` updates. Loss in nats per target; seconds are wall time of the step alone."""
+    """The state after `step` updates. Loss in nats per target; seconds are wall time of the step alone.
+
+    `data_wait` is the share of them that the step waited for its batch. `epoch`, `rows` and `documents` say how far the
+    data are read.
+    """
 
     step: int
     total: int
@@ -19,6 +23,9 @@ class StepInfo:
     targets: float
     seconds: float
     epoch: float
+    data_wait: float = 0.0
+    rows: int = 0
+    documents: int = 0
 
     @property
     def last(self) -> bool:

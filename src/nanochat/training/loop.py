@@ -7,15 +7,35 @@ the same loop started at another step with the parts in the state they were save
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from torch import nn
 
-from nanochat.data.source import Source
+from nanochat.data.batches import StepBatch
 from nanochat.optim.optimizer import Optimizer
 from nanochat.runtime.device import synchronize
 from nanochat.training.hooks import Hook, StepInfo
 from nanochat.training.objectives import Objective
 from nanochat.training.step import NonFiniteGuard, accumulate_gradients, take_step
+
+
+class StepSource(Protocol):
+    """Where the steps come from (data/prefetch.py); within `with` it makes them ahead."""
+
+    def __enter__(self) -> Any:
+        """Begin to make steps."""
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        """End that."""
+
+    def next_step(self) -> StepBatch:
+        """The next optimizer step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON from which the steps after the last one follow."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +49,7 @@ class Parts:
     model: nn.Module
     optimizer: Optimizer
     objective: Objective
-    source: Source
+    source: StepSource
     lr_at: Callable[[int], float]
     momentum_at: Callable[[int], float | None]
     grad_clip: float
@@ -91,6 +111,7 @@ def _call(
 def _one_step(parts: Parts, step: int, total: int) -> StepInfo:
     began = time.perf_counter()
     batch = parts.source.next_step()
+    waited = time.perf_counter() - began
     factor = parts.lr_at(step - 1)
     loss = accumulate_gradients(parts.model, parts.objective, batch.micro_batches, batch.weight, parts.device)
     loss_value, norm = take_step(
@@ -105,4 +126,16 @@ def _one_step(parts: Parts, step: int, total: int) -> StepInfo:
     )
     synchronize(parts.device)
     seconds = time.perf_counter() - began
-    return StepInfo(step, total, loss_value, norm, factor, batch.weight, seconds, batch.epoch)
+    return StepInfo(
+        step,
+        total,
+        loss_value,
+        norm,
+        factor,
+        batch.weight,
+        seconds,
+        batch.epoch,
+        data_wait=waited / seconds,
+        rows=batch.rows,
+        documents=batch.documents,
+    )
