@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_from_spec(tmp_path):
         build_task(TaskSpec(task="custom_json", path=str(tmp_path / "none.jsonl")), context)
 
 
-def test_identity_looks_in_three_places(tmp_path):
+def test_identity_looks_in_four_places(tmp_path):
     spec = TaskSpec(task="identity")
     packaged = Identity.from_spec(spec, TaskContext(base_dir=tmp_path))
     assert "packaged" in packaged.notes[0]
@@ -87,6 +88,12 @@ def test_identity_looks_in_three_places(tmp_path):
     own = tmp_path / "own.jsonl"
     own.write_text("\n".join([line(USER, ASSISTANT)] * 3))
     assert len(Identity.from_spec(spec, TaskContext(base_dir=tmp_path, identity=str(own)))) == 3
+    several = TaskSpec(task="identity", path=str(found), key="data.tasks.more")
+    assert (
+        len(build_task(several, TaskContext(base_dir=tmp_path, identity=str(own)))) == 1
+    )  # the entry's own file first
+    with pytest.raises(MissingError, match=r"data.tasks.more.path=none.jsonl: no such file"):
+        build_task(replace(several, path="none.jsonl"), TaskContext(base_dir=tmp_path))
     with pytest.raises(MissingError, match=r"data.identity=.*none"):
         Identity.from_spec(spec, TaskContext(base_dir=tmp_path, identity="none.jsonl"))
 

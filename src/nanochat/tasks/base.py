@@ -13,11 +13,19 @@
         def evaluate(self, conversation: Conversation, answer: str) -> bool:
             return conversation["messages"][-1]["content"] in answer
 
+Of a user's own class the config says `_target_` and `args`, in `data.tasks` as in `eval.tasks` (runtime/plugins.py):
+
+    nanochat stage=sft plugins=[my_tasks] +data.tasks.mine='{_target_: my_tasks.Capitals, args: {}}'
+
+A task of lettered choices derives from MultipleChoiceTask (multiple_choice.py) and writes its problems only.
+
 A conversation is `{"messages": [{"role": "user" | "assistant" | "system", "content": ...}, ...]}`. Content is a string
 or, for the assistant, a list of parts `{"type": "text" | "python" | "python_output", "text": str}`: what it says,
 what it asks the calculator, what the calculator answered. Roles alternate, the user first.
 """
 
+import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from enum import StrEnum, auto
@@ -28,6 +36,7 @@ from nanochat.tasks.spec import TaskContext, TaskSpec
 Conversation = dict[str, Any]
 Content = str | list[dict[str, str]]
 
+SAMPLED_ROWS = 64  # of a fingerprint that knows nothing better
 FINAL_NUMBER = re.compile(r"#### (-?[0-9.,]+)")
 
 
@@ -70,8 +79,16 @@ class Task(ABC):
         """Is `answer`, what the model said in place of the last message, right?"""
 
     def fingerprint(self) -> dict[str, Any]:
-        """What its rows are made from (JSON): equal fingerprints, equal conversations."""
-        return {"task": type(self).__name__, "rows": len(self)}
+        """What its rows are made from (JSON): equal fingerprints, equal conversations. A run that is continued asks.
+
+        By default the number of rows and a digest of some of them, spread evenly. A task that knows what its rows
+        come from, such as a file, says that instead.
+        """
+        rows = range(len(self))
+        digest = hashlib.sha256()
+        for index in rows[:: max(1, len(rows) // SAMPLED_ROWS)]:
+            digest.update(json.dumps(self[index], sort_keys=True, default=str).encode())
+        return {"task": type(self).__name__, "rows": len(self), "sample": digest.hexdigest()}
 
 
 def chat(question: str, answer: Content) -> Conversation:

@@ -54,19 +54,22 @@ class CustomJSON(Task):
 
     def fingerprint(self) -> dict[str, Any]:
         """The file's contents."""
-        return {**super().fingerprint(), "sha256": self.digest}
+        return {"task": type(self).__name__, "rows": len(self), "sha256": self.digest}
 
 
 class Identity(CustomJSON):
-    """Who the model is: data.identity, else `{base_dir}/identity_conversations.jsonl`, else the packaged ones."""
+    """Who the model is, from the entry's own `path`, so that several files fit one mixture.
 
-    reads: ClassVar[frozenset[str]] = frozenset()
+    Without one: data.identity, else `{base_dir}/identity_conversations.jsonl`, else the packaged conversations.
+    """
 
     @classmethod
     def from_spec(cls, spec: TaskSpec, context: TaskContext) -> Self:
-        """The first of the three that there is; the choice is noted."""
+        """The first of the four that there is; the choice is noted."""
         found = context.base_dir / IDENTITY_FILE
-        if context.identity is not None:
+        if spec.path is not None:
+            task, where = cls(read_file(f"{spec.key}.path", spec.path), spec.path), spec.path
+        elif context.identity is not None:
             task, where = cls(read_file("data.identity", context.identity), context.identity), context.identity
         elif found.is_file():
             task, where = cls(found.read_bytes(), str(found)), str(found)

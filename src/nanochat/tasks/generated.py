@@ -72,7 +72,7 @@ class WordTask(GeneratedTask):
         """Words from the list that the context leads to; the choice is noted."""
         if spec.subset is not None and spec.subset not in LONGEST:
             raise ConfigError(f"{spec.key}.subset={spec.subset} is not one of words; {nearest(spec.subset, LONGEST)}")
-        words, where = load_words(context.word_list, context.base_dir)
+        words, where = load_words(context.word_list, context.base_dir, may_download=context.hub_root is None)
         task = cls(words_of_subset(words, spec.subset), split=spec.split, size=spec.stop, seed=context.seed)
         task.notes = (f"words: {where} ({len(words):,} words)",)
         return task
