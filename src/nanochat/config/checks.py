@@ -51,8 +51,10 @@ def _check_data(config: RunConfig) -> None:
         )
     if not isinstance(data, CorpusConfig):
         return
-    if data.packing == Packing.pad:
-        raise ConfigError("data.packing=pad gives every document a row of its own; a corpus takes stream or bestfit")
+    if data.packing in (Packing.pad, Packing.bestfit_pad):
+        raise ConfigError(
+            f"data.packing={data.packing} pads rows and is for conversations; a corpus takes stream or bestfit"
+        )
     unused = {"data.root": data.root, "data.num_shards": data.num_shards}
     for key, value in unused.items():
         if data.kind == DataKind.embedded and value is not None:

@@ -24,9 +24,11 @@ def base_dir(config: RunConfig) -> Path:
 
 
 def run_name(config: RunConfig) -> str:
-    """`run`, else the run of `init_from` in the stages that have one, else d{depth}."""
+    """`run`, else the run of `init_from` in the stages that have one, else d{depth}; in identity the persona's name."""
     if config.run is not None:
         return config.run
+    if config.stage == Stage.identity:
+        return _safe(config.persona.name.strip()).lstrip("._=-") or "persona"
     if config.init_from is not None and config.stage != Stage.base:
         return run_of_ref(config.init_from)
     return f"d{config.model.depth}"

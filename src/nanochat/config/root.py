@@ -8,9 +8,11 @@ from nanochat.config.data import DataConfig
 from nanochat.config.eval import EvalConfig
 from nanochat.config.fields import cosmetic, group, identity, placement
 from nanochat.config.guards import GuardsConfig
+from nanochat.config.identity import IdentityConfig
 from nanochat.config.model import ModelConfig
 from nanochat.config.objective import ObjectiveConfig
 from nanochat.config.optim import OptimConfig
+from nanochat.config.persona import PersonaConfig
 from nanochat.config.runtime import RuntimeConfig
 from nanochat.config.schedule import ScheduleConfig
 from nanochat.config.tokenizer import TokenizerConfig
@@ -19,8 +21,9 @@ from nanochat.config.train import TrainConfig
 
 
 class Stage(StrEnum):
-    """What is run."""
+    """What is run, in the order in which a pipeline runs it: what can fail for want of a key comes first."""
 
+    identity = auto()
     tokenizer = auto()
     base = auto()
     mid = auto()
@@ -74,3 +77,5 @@ class RunConfig:
     tracking: TrackingConfig = group()
     guards: GuardsConfig = group()
     pipeline: PipelineConfig = group()
+    persona: PersonaConfig = group()
+    identity: IdentityConfig = group()
