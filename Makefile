@@ -23,7 +23,7 @@ quickstart:       ## a small chat model from nothing on the CPU: tokenizer, base
 
 quickstart-check: ## asks that model held-out counting questions
 	$(INSTALL)
-	$(BIN)/nanochat stage=eval init_from=sft/quickstart eval=counting run=quickstart-check $(ARGS)
+	$(BIN)/nanochat stage=eval init_from=sft/quickstart data=sft_generated eval=counting run=quickstart-check $(ARGS)
 	$(BIN)/python examples/quickstart_check.py
 
 test:             ## the fast tests

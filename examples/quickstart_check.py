@@ -1,7 +1,7 @@
 """Did the quickstart learn to count? Reads what the counting evaluation left, says how many answers were right, and
 exits 1 below 60 %.
 
-    nanochat stage=eval init_from=sft/quickstart eval=counting run=quickstart-check
+    nanochat stage=eval init_from=sft/quickstart data=sft_generated eval=counting run=quickstart-check
     python examples/quickstart_check.py [RESULT]
 
 RESULT is another result.json with that metric. Most letters occur once in a short word, so a model that always

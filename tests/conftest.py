@@ -19,11 +19,12 @@ _FOREIGN = ("RANK", "WORLD_SIZE", "WANDB_RUN", "WANDB_MODE", "HYDRA_FULL_ERROR",
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the user's: no variables that change a run, and never the user's own base_dir."""
+    """Nothing of the user's: no variables that change a run, never the user's own base_dir, and never the network."""
     with pytest.MonkeyPatch.context() as patch:
         for name in _FOREIGN:
             patch.delenv(name, raising=False)
         patch.setenv("NANOCHAT_BASE_DIR", str(tmp_path_factory.mktemp("stray")))
+        patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
         yield
 

@@ -39,6 +39,7 @@ _ASKED_ERROR = "NANOCHAT_FULL_ERROR"
 _REFUSALS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 # Where each stage lives. Names, not functions: importing them pulls in torch.
 _STAGES: dict[Stage, tuple[str, str]] = {
+    Stage.identity: ("nanochat.stages.identity", "run_identity"),
     Stage.tokenizer: ("nanochat.stages.tokenizer", "run_tokenizer"),
     Stage.base: ("nanochat.stages.base", "run_base"),
     Stage.mid: ("nanochat.stages.conversations", "run_conversations"),

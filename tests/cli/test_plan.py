@@ -56,7 +56,7 @@ def test_a_sweep_is_a_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_sweep_over_stages_and_their_mixtures(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = planned(capsys, "-m", "stage=mid,sft", "data.tasks.identity.repeat=2").splitlines()
+    lines = planned(capsys, "-m", "stage=mid,sft", "data=mid_generated", "data.tasks.identity.repeat=2").splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["mid", "sft"]
 
 
@@ -69,3 +69,15 @@ def test_own_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None
     (tmp_path / "model" / "small.yaml").write_text("defaults:\n  - gpt\n  - _self_\ndepth: 3\n")
     shown = planned(capsys, "model=small", "--config-dir", str(tmp_path))
     assert value(shown, "layers") == "3"
+
+
+def test_identity(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-in-the-environment")
+    prices = ["identity.price_in=1", "identity.price_out=10", "identity.requests_per_minute=50"]
+    shown = planned(capsys, "stage=identity", "identity.count=100", *prices)
+    assert value(shown, "requests, at least").strip() == "100"
+    assert value(shown, "minutes, at least").strip() == "2.0"
+    assert "dollars, about" in shown and "$OPENAI_API_KEY is set" in shown
+    assert "sk-secret" not in shown
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert "templates" in planned(capsys, "stage=identity")

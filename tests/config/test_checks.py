@@ -16,6 +16,7 @@ from nanochat.errors import ConfigError
         (["data.root=/x"], "did you mean data=text data.root=/x"),
         (["data.num_shards=3"], "data.num_shards=3 is not read by data=embedded"),
         (["data.packing=pad"], "stream or bestfit"),
+        (["data.packing=bestfit_pad"], "data.packing=bestfit_pad pads rows"),
         (["data=sft"], "stage=base reads a corpus"),
         (["stage=tokenizer", "data=mid"], "stage=tokenizer reads a corpus"),
         (["stage=sft", "data=embedded"], "take data=sft"),
@@ -35,6 +36,7 @@ def test_contradictions_are_refused(overrides: list[str], said: str) -> None:
     [
         ["data=text", "data.root=/x", "data.num_shards=3", "data.packing=bestfit"],
         ["stage=sft", "data=mid"],
+        ["stage=sft", "data.packing=bestfit_pad"],
         ["stage=eval", "data=mid"],
         ["schedule=step", "schedule.milestones=[]", "schedule.factors=[]"],
         ["experiment=large", "debug=tiny"],

@@ -6,13 +6,13 @@ import pytest
 import yaml
 
 from nanochat.config.conf import conf_dir
-from nanochat.config.load import compose_run
-from nanochat.config.options import option_names
+from nanochat.config.load import compose_run, stage_overrides
+from nanochat.config.options import option_names, option_settings
 from nanochat.config.root import Stage
 from nanochat.config.validate import build_run_config, flatten, plain
 
 GROUPS = sorted(p.name for p in conf_dir().iterdir() if p.is_dir() and p.name != "stage")
-MIXTURES = ("mid", "sft")
+MIXTURES = [name for name, kind in option_settings("data", "kind").items() if kind == "mixture"]
 # Each round takes one option of every group: the n-th of each, the last again where a group has fewer.
 ROUNDS = max(len(option_names(group)) for group in GROUPS)
 
@@ -22,7 +22,7 @@ def options_for(group: str, stage: Stage) -> list[str]:
     if group != "data":
         return names
     if stage in (Stage.mid, Stage.sft, Stage.eval):
-        return list(MIXTURES)
+        return MIXTURES
     return [name for name in names if name not in MIXTURES]
 
 
@@ -34,13 +34,23 @@ def chosen(stage: Stage, number: int) -> dict[str, str]:
 @pytest.mark.parametrize("stage", list(Stage), ids=str)
 def test_every_option_composes(stage: Stage, number: int, tmp_path: Path) -> None:
     choices = chosen(stage, number)
+    if any(
+        o.startswith("data.tasks.") for o in stage_overrides([f"stage={stage}", f"experiment={choices['experiment']}"])
+    ):
+        del choices["data"]  # the experiment is about the tasks of the stage's own mixture
     overrides = [f"stage={stage}", *(f"{group}={name}" for group, name in choices.items())]
-    if choices["data"] == "text":
+    if choices.get("data") == "text":
         overrides.append(f"data.root={tmp_path}")
     composed = compose_run(overrides)
     assert {group: composed.choices[group] for group in choices} == choices
     assert composed.config.stage == stage
     assert build_run_config(plain(composed.config)) == composed.config  # as a worker reads it back
+
+
+@pytest.mark.parametrize("name", MIXTURES)
+def test_every_mixture_composes(name: str) -> None:
+    for stage in ("mid", "sft", "eval"):
+        assert compose_run([f"stage={stage}", f"data={name}"]).choices["data"] == name
 
 
 def test_the_rounds_leave_no_option_out() -> None:

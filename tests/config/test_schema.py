@@ -49,7 +49,21 @@ PLACEMENT |= {
     f"data.{name}" for name in ("workers", "prefetch", "token_cache", "source", "downloads", "timeout", "retries")
 }
 PLACEMENT |= {f"runtime.{name}" for name in ("device", "dtype", "compile", "activation_checkpointing", "num_threads")}
-COSMETIC = {"run", "dry_run", "resume", "overwrite", "sweep", "tags", "stages", "plugins", "train.save_every"}
+PLACEMENT |= {"identity." + name for name in ("count", "out", "append", "endpoint", "api_key_env", "workers")}
+PLACEMENT |= {"identity." + name for name in ("requests_per_minute", "retries", "timeout")}
+COSMETIC = {
+    "identity.price_in",
+    "identity.price_out",
+    "run",
+    "dry_run",
+    "resume",
+    "overwrite",
+    "sweep",
+    "tags",
+    "stages",
+    "plugins",
+    "train.save_every",
+}
 COSMETIC_GROUPS = ("eval", "tracking", "pipeline")
 
 

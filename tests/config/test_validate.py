@@ -93,7 +93,7 @@ def test_numbers_are_finite(key: str, value: float) -> None:
         ("optim.momentum", 0.9, "optim.momentum=0.9 must be a group of keys"),
         ("optim.momentum.strt", 0.9, "did you mean optim.momentum.start?"),
         ("optim.name", "adam", "optim.name=adam is not an option; did you mean adamw"),
-        ("data.supervise", "all", "it belongs to data=mid or data=sft"),
+        ("data.supervise", "all", "data=mid or data=mid_generated"),
         ("modl", {}, "did you mean model?"),
         ("model.depth", "???", "model.depth has no value"),
         ("seed", 2**63, "less than 9223372036854775808"),

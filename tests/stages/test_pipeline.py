@@ -47,7 +47,8 @@ def pipeline(workshop: Workshop, *extra: str) -> Job:
     common += [f"pipeline.overrides.base=[{train}]"]
     short = f"'data.identity={workshop.base_dir / 'short.jsonl'}','data.val_tasks.spelling_bee.stop=20'"
     mixed = f"{short},'data.tasks.simple_spelling.stop=30','eval.metrics_every=-1'"
-    common += [f"pipeline.overrides.{stage}=[{train},{mixed}]" for stage in ("mid", "sft")]
+    common += [f"pipeline.overrides.{s}=['data={s}_generated',{train},{mixed}]" for s in ("mid", "sft")]
+    common += ["pipeline.overrides.eval=['data=sft_generated','eval=generated']"]
     composed = compose_run(["stage=pipeline", *common, *extra])
     return Job(composed.config, tuple(composed.overrides))
 

@@ -21,7 +21,9 @@ def reporter(*, peak: float | None, start: int = 0) -> tuple[Reporter, dict[int,
 
 
 def info(step: int, seconds: float, total: int = 10) -> StepInfo:
-    return StepInfo(step, total, 2.5, 0.7, 0.9, targets=10.0, seconds=seconds, epoch=0.25)
+    return StepInfo(
+        step, total, 2.5, 0.7, 0.9, targets=10.0, seconds=seconds, epoch=0.25, data_wait=0.1, rows=6, documents=9
+    )
 
 
 def test_tokens_per_second_are_those_of_the_whole_step() -> None:
@@ -35,6 +37,9 @@ def test_tokens_per_second_are_those_of_the_whole_step() -> None:
         "train/tokens_per_second": 2000.0,
         "train/step_seconds": 0.5,
         "train/epoch": 0.25,
+        "train/rows": 6,
+        "train/documents": 9,
+        "train/data_wait": 0.1,
         "train/mfu": pytest.approx(2000 * 50 / (2 * 1e5)),
     }
 

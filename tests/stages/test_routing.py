@@ -2,6 +2,7 @@
 
 import pytest
 
+from nanochat.config.data import MixtureConfig
 from nanochat.config.load import compose_run
 from nanochat.errors import ConfigError
 from nanochat.stages.job import Job
@@ -27,7 +28,9 @@ def pipeline(*overrides: str) -> Job:
         ("data.val_every=10", CORPUS),
         ("data.supervise=all", CHAT),
         ("data.tasks.identity.repeat=4", CHAT),
-        ("~data.tasks.arithmetic", CHAT),
+        ("~data.tasks.spelling_bee", CHAT),
+        ("~data.tasks.mmlu", ["mid"]),
+        ("~data.tasks.arc_easy", ["sft", "eval"]),
         ("+data.tasks.mine={task: custom_json, path: x.jsonl}", CHAT),
         ("runtime.num_threads=1", ALL),
     ],
@@ -82,6 +85,30 @@ def test_each_stage_starts_from_the_one_before() -> None:
     assert short["sft"].init_from == "base/x"
     own = stage_jobs(pipeline("run=x", "pipeline.overrides.sft=['init_from=base/y']"))
     assert own[3].config.init_from == "base/y" and own[4].config.init_from == "sft/x"
+
+
+def test_the_persona_goes_to_the_stage_that_reads_it() -> None:
+    job = pipeline("pipeline.stages=[identity,base,sft]", "persona=mira", "identity.count=5", "run=x")
+    assert {r.override: [str(s) for s in r.stages] for r in route(job)} == {
+        "persona=mira": ["identity"],
+        "identity.count=5": ["identity"],
+        "run=x": ["identity", "base", "sft"],
+    }
+    assert [j.config.init_from for j in stage_jobs(job)] == [None, None, "base/x"]
+    with pytest.raises(ConfigError, match=r"no stage .* takes it; .*pipeline.stages='\[identity,...\]'"):
+        route(pipeline("persona=mira"))
+
+
+def test_the_personality_recipe() -> None:
+    """Its own persona, read three times over by mid and sft, and 5000 general conversations."""
+    jobs = {str(j.config.stage): j.config for j in stage_jobs(pipeline("experiment=personality", "base_dir=B"))}
+    assert list(jobs) == ["identity", *ALL]
+    assert jobs["identity"].persona.name == "Mira"
+    for stage in ("mid", "sft"):
+        data = jobs[stage].data
+        assert isinstance(data, MixtureConfig)
+        assert data.identity == jobs["identity"].identity.out == "B/identity/personality.jsonl"
+        assert (data.tasks["identity"]["repeat"], data.tasks["smoltalk"]["stop"]) == (3, 5000)
 
 
 def test_an_experiment_sets_values_for_single_stages() -> None:

@@ -14,7 +14,7 @@ from nanochat.config.naming import run_dir, run_name
 from nanochat.tracking.jsonl import read_jsonl
 
 TRAINED = ("base", "mid", "sft")
-_CLOCK = ("train/tokens_per_second", "train/step_seconds", "train/mfu")
+_CLOCK = ("train/tokens_per_second", "train/step_seconds", "train/mfu", "train/data_wait")
 _NOUNS = ("cat", "dog", "river", "stone", "letter", "window", "garden", "summer")
 _VERBS = ("sees", "likes", "follows", "finds", "carries", "remembers")
 
@@ -54,9 +54,11 @@ class Workshop:
             common += ["eval.steps=null", "eval.sample_every=2", "eval.sample_tokens=3", "eval.prompts=[The,a]"]
             common += ["eval.metrics_every=-1"]
         if stage in ("mid", "sft", "eval"):
+            common += [f"data={'mid' if stage == 'mid' else 'sft'}_generated"]  # the guide's own need the hub
             common += [f"data.identity={self.base_dir / 'short.jsonl'}", "~data.tasks.spelling_bee"]
             common += ["~data.tasks.arithmetic", "data.tasks.simple_spelling.stop=30"]
             common += ["data.val_tasks.spelling_bee.stop=20", "data.val_tasks.simple_spelling.stop=20"]
+            common += ["eval=generated" if stage == "eval" else "eval=default"]
         return [*common, *extra]
 
     def job(self, stage: str, *extra: str) -> FrozenJob:

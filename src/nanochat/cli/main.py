@@ -11,6 +11,8 @@ from nanochat.errors import ConfigError, nearest
 # Names, not functions: a verb imports only what it needs, so that `nanochat --help` is quick.
 _VERBS: dict[str, tuple[str, str]] = {
     "plan": ("nanochat.cli.plan", "what a run would be: sizes, steps, batch, rates, and the rule behind each"),
+    "mix": ("nanochat.cli.mix", "what a stage learns from: tasks, tokens, conversations with the loss mask"),
+    "data": ("nanochat.cli.data", "download, verify and list a corpus: nanochat data data=fineweb_edu"),
     "chat": ("nanochat.cli.chat", "talk to a model: nanochat chat sft/quickstart -p 'Who are you?'"),
     "runs": ("nanochat.cli.runs", "the runs on disk: runs ls, runs show REF, runs diff A B"),
 }

@@ -1,5 +1,6 @@
 """`nanochat plan`: what a run would be, with the rule behind each number, and the learning-rate curve."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,6 +17,7 @@ from nanochat.plan.schedules import lr_factor
 from nanochat.reporting.curve import draw_curve
 from nanochat.reporting.tables import render_table
 from nanochat.stages.facts import preview_facts
+from nanochat.stages.identity_plan import identity_rows
 from nanochat.stages.job import Job
 from nanochat.stages.routing import stage_jobs
 from nanochat.train import run
@@ -41,13 +43,13 @@ def main(argv: Sequence[str]) -> int:
     if arguments.multirun:
         _print_sweep(arguments)
         return 0
-    for number, job in enumerate(_jobs(arguments.overrides, arguments.config_dirs)):
+    for number, job in enumerate(jobs_of(arguments.overrides, arguments.config_dirs)):
         print("" if number == 0 else "\n", end="")
         _print_stage(job)
     return 0
 
 
-def _jobs(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Job]:
+def jobs_of(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Job]:
     """The run that the overrides ask for, or those of the pipeline's stages."""
     composed = compose_run(overrides, config_dirs)
     job = Job(with_names(composed.config), tuple(composed.overrides), tuple(config_dirs))
@@ -70,7 +72,7 @@ def _as_continuation(job: Job, source: Job | None) -> Job:
 
 def _planned(job: Job) -> tuple[Job, Plan]:
     check_sizes(job.config)
-    job, facts = preview_facts(job)
+    job, facts = preview_facts(job, lambda text: print(text, file=sys.stderr, flush=True))
     return job, make_plan(job.config, facts)
 
 
@@ -85,6 +87,8 @@ def _print_stage(job: Job) -> None:
             ["folder", str(tokenizer_dir(config)), "{base_dir}/tokenizer/{tokenizer.name}"],
         ]
         print(render_table(["tokenizer", "value", "rule"], rows))
+    elif config.stage == Stage.identity:
+        print(render_table([f"identity/{job.run}", "value", "rule"], identity_rows(job)))
     elif config.stage == Stage.eval:
         tasks = ", ".join(config.eval.tasks) or "none"
         rows = [["tasks", tasks, "eval.tasks"], ["validation tokens", config.eval.tokens, "eval.tokens"]]
@@ -115,7 +119,7 @@ def _points(steps: int, most: int = 72) -> list[int]:
 def _print_sweep(arguments: Arguments) -> None:
     rows: list[list[Any]] = []
     for overrides in expand_sweep(arguments.overrides):
-        trained = [j for j in _jobs(overrides, arguments.config_dirs) if j.config.stage in _TRAINS]
+        trained = [j for j in jobs_of(overrides, arguments.config_dirs) if j.config.stage in _TRAINS]
         if not trained:
             raise ConfigError(f"{' '.join(overrides)} trains no model; plan -m compares {', '.join(map(str, _TRAINS))}")
         for job in trained:

@@ -11,7 +11,7 @@ from nanochat.reporting.runfolder import GIT_DIFF, RunFolder, is_run
 from nanochat.reporting.tables import format_time, render_table
 from nanochat.tracking.console import format_seconds
 
-STAGES = ("tokenizer", "base", "mid", "sft", "rl", "eval")
+STAGES = ("identity", "tokenizer", "base", "mid", "sft", "rl", "eval")
 ABSENT = "(not set)"
 OF_THE_MOMENT = ("time", "pid")  # differ between any two attempts
 

@@ -32,6 +32,7 @@ def format_time(seconds: float) -> str:
 
 
 def _is_number(cell: str) -> bool:
+    cell = cell.lstrip("~≥")  # an estimate, a lower bound
     return cell == MISSING or cell[:1].isdigit() or (cell[:1] in "-+." and cell[1:2].isdigit())
 
 

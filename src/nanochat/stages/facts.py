@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from nanochat.config.validate import flatten, plain
 from nanochat.errors import MismatchError, MissingError
 from nanochat.plan.dims import derive_dims
 from nanochat.plan.facts import Facts
+from nanochat.plan.shards import check_auto
+from nanochat.stages.documents import all_here
 from nanochat.stages.job import Job
 from nanochat.stages.sources import data_manifest, estimate, measure, needs_size
 from nanochat.tokenizer.bpe import TOKENIZER_FILE, Tokenizer
@@ -116,8 +119,19 @@ def _check_size(config: RunConfig, size: int, folder: Path) -> None:
         )
 
 
-def plan_facts(job: Job, hardware: Hardware, ref: ResolvedRef | None, tokenizer: Tokenizer | None) -> Facts:
-    """Facts for make_plan. With a checkpoint its dimensions are taken, else those that the config derives."""
+def plan_facts(
+    job: Job,
+    hardware: Hardware,
+    ref: ResolvedRef | None,
+    tokenizer: Tokenizer | None,
+    say: Callable[[str], None] | None = None,
+    fetch: bool = True,
+) -> Facts:
+    """Facts for make_plan. With a checkpoint its dimensions are taken, else those that the config derives.
+
+    `say` hears how far the count of the data is, where it takes long. What has to be fetched to be counted is
+    estimated instead if `fetch` is false.
+    """
     dims = None
     if ref is not None:
         from nanochat.checkpoint.load import load_dims  # pulls in torch, which a plan from nothing does not need
@@ -129,7 +143,9 @@ def plan_facts(job: Job, hardware: Hardware, ref: ResolvedRef | None, tokenizer:
     seq_len = (dims or derive_dims(job.config.model, size)).seq_len
     amount = None
     if needs_size(job.config):
-        amount = measure(job, tokenizer, seq_len) if tokenizer is not None else estimate(job)
+        check_auto(job.config)
+        counted = tokenizer is not None and (fetch or all_here(job))
+        amount = measure(job, tokenizer, seq_len, say) if tokenizer and counted else estimate(job, seq_len)
     return Facts(
         vocab_size=size,
         vocab_source=said,
@@ -149,8 +165,8 @@ def plan_facts(job: Job, hardware: Hardware, ref: ResolvedRef | None, tokenizer:
     )
 
 
-def preview_facts(job: Job) -> tuple[Job, Facts]:
-    """Facts for `nanochat plan`: what does not exist yet is replaced by what the config says."""
+def preview(job: Job) -> tuple[Job, ResolvedRef | None, Tokenizer | None]:
+    """The job with its checkpoint's model, the checkpoint and the tokenizer; None for what does not exist yet."""
     try:
         ref = origin(job)
     except MissingError:
@@ -159,5 +175,10 @@ def preview_facts(job: Job) -> tuple[Job, Facts]:
         ref = None
     if ref is not None:
         job = adopt_model(job, ref)
-    tokenizer = load_tokenizer(job, ref) if find_tokenizer(job, ref) is not None else None
-    return job, plan_facts(job, Hardware(), ref, tokenizer)
+    return job, ref, load_tokenizer(job, ref) if find_tokenizer(job, ref) is not None else None
+
+
+def preview_facts(job: Job, say: Callable[[str], None] | None = None) -> tuple[Job, Facts]:
+    """Facts for `nanochat plan`: what does not exist yet is replaced by what the config says."""
+    job, ref, tokenizer = preview(job)
+    return job, plan_facts(job, Hardware(), ref, tokenizer, say, fetch=False)

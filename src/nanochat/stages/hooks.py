@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from nanochat.config.root import RunConfig
+from nanochat.data.shards import ShardFolder
 from nanochat.data.source import validation_batches
 from nanochat.engine.engine import Engine
 from nanochat.evals.bpb import evaluate_bpb
@@ -24,13 +25,19 @@ from nanochat.training.loop import Parts
 
 
 def eval_hooks(
-    session: Session, plan: Plan, machine: Machine, model: GPT, parts: Parts, tokenizer: Tokenizer
+    session: Session,
+    plan: Plan,
+    machine: Machine,
+    model: GPT,
+    parts: Parts,
+    tokenizer: Tokenizer,
+    shards: ShardFolder | None = None,
 ) -> list[Hook]:
     """One hook each for what the eval group enables. A step already on record is not measured again."""
     job, options = session.job, session.job.config.eval
     hooks = []
     if options.every > 0:
-        validate = _validator(job, plan, machine, parts, tokenizer)
+        validate = _validator(job, plan, machine, parts, tokenizer, shards)
         hooks.append(Hook("validate", options.every, _logged(session, "val/bpb", validate), at_start=True))
     if options.sample_every > 0 and options.prompts:
         hooks.append(Hook("sample", options.sample_every, _sampler(session, machine, model, tokenizer)))
@@ -64,9 +71,9 @@ def validation_tokens(config: RunConfig, plan: Plan) -> int:
 
 
 def _validator(
-    job: Job, plan: Plan, machine: Machine, parts: Parts, tokenizer: Tokenizer
+    job: Job, plan: Plan, machine: Machine, parts: Parts, tokenizer: Tokenizer, shards: ShardFolder | None
 ) -> Callable[[], dict[str, float]]:
-    docs = open_docs(job, tokenizer, plan.recipe.dims.seq_len, "val")
+    docs = open_docs(job, tokenizer, plan.recipe.dims.seq_len, "val", shards=shards)
     tokens = validation_tokens(job.config, plan)
 
     def measure() -> dict[str, float]:

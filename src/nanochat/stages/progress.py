@@ -31,6 +31,9 @@ class Reporter:
             "train/tokens_per_second": rate,
             "train/step_seconds": info.seconds,
             "train/epoch": info.epoch,
+            "train/rows": info.rows,
+            "train/documents": info.documents,
+            "train/data_wait": info.data_wait,
         }
         if mfu is not None:
             metrics["train/mfu"] = mfu

@@ -1,5 +1,6 @@
 """Which override of a pipeline goes to which of its stages.
 
+    persona=, identity=, their keys     -> identity
     data=, keys of a corpus             -> tokenizer, base
     keys of a mixture (data.tasks.*)    -> mid, sft, eval, those of them that have the key
     train.*                             -> none: by pipeline.overrides.<stage> only
@@ -78,6 +79,8 @@ def _candidates(key: str) -> tuple[Stage, ...]:
         return _CORPUS_STAGES
     if group == "data" and first in _MIXTURE_KEYS:
         return _MIXTURE_STAGES
+    if group in ("persona", "identity"):
+        return (Stage.identity,)
     return () if group in ("train", "init_from") else _RUNNABLE
 
 
@@ -105,6 +108,8 @@ def _selections(job: Job) -> list[str]:
 def _why(key: str) -> str:
     if key.startswith("train.") or key == "init_from":
         return f"; give it to one stage: pipeline.overrides.base='[{key}=...]'"
+    if key.partition(".")[0] in ("persona", "identity"):
+        return "; it is for the stage identity: pipeline.stages='[identity,...]'"
     if key.startswith("data."):
         return "; corpus keys go to tokenizer and base, keys of mixtures to mid, sft and eval, where they exist"
     return ""

@@ -2,23 +2,30 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanochat.config.data import CorpusConfig, DataConfig, DataKind, MixtureConfig, Packing
+from nanochat.config.data import CorpusConfig, DataConfig, DataKind, MixtureConfig, Order, Packing, ShardsConfig
 from nanochat.config.root import RunConfig
-from nanochat.data.corpus import find_files, open_corpus
-from nanochat.data.survey import survey
+from nanochat.data.corpus import find_files
+from nanochat.data.shards import ShardFolder
+from nanochat.data.survey import sample, survey
+from nanochat.data.token_cache import TokenCache
 from nanochat.data.tokenized import CorpusTokens, MixtureTokens, TokenDocs
+from nanochat.plan.shards import tokens_in_shards, whole_corpus
+from nanochat.stages.documents import open_documents
 from nanochat.stages.job import Job
+from nanochat.stages.words import resolve_word_list
+from nanochat.tasks.measures import Measure
 from nanochat.tasks.mixture import Mixture, build_mixture
 from nanochat.tasks.spec import TaskContext
 from nanochat.tokenizer.bpe import Tokenizer
 from nanochat.tokenizer.chat import render
+from nanochat.tokenizer.raw_bytes import BYTES_A_TOKEN, bytes_tokenizer
 from nanochat.tracking.atomic import write_json
+from nanochat.tracking.console import Console
 
 TRIM = 32  # padded rows are cut to the longest of their micro-batch, rounded up to this, where shapes may vary
 
@@ -32,39 +39,76 @@ class DataSize:
     source: str
 
 
-def open_mixture(job: Job, split: str) -> Mixture:
-    """The mixture of `data.tasks` (train) or `data.val_tasks` (val)."""
+def open_mixture(job: Job, tokenizer: Tokenizer, seq_len: int, split: str) -> MixtureTokens:
+    """The conversations of `data.tasks` (train) or `data.val_tasks` (val), with their tokens.
+
+    Validation is always shuffled: it may read only the first part of them.
+    """
     data = job.config.data
     assert isinstance(data, MixtureConfig)
-    specs = data.tasks if split == "train" else data.val_tasks
-    key = "data.tasks" if split == "train" else "data.val_tasks"
-    return build_mixture(specs, task_context(job), key)
+    longest = None if data.packing == Packing.stream else seq_len + 1
+    reader = MixtureTokens(Mixture({}), tokenizer, data.supervise, data.too_long, longest, render)
+    specs, key = (data.tasks, "data.tasks") if split == "train" else (data.val_tasks, "data.val_tasks")
+    order = data.order if split == "train" else Order.shuffled
+    mixture = build_mixture(specs, task_context(job), key, order, data.weight_by, _cost(reader, tokenizer))
+    return MixtureTokens(mixture, tokenizer, data.supervise, data.too_long, longest, render)
+
+
+def _cost(reader: MixtureTokens, tokenizer: Tokenizer) -> Measure:
+    """The supervised tokens of a conversation, as it is trained on."""
+
+    def count(conversation: dict[str, Any]) -> int:
+        tokens, _ = reader.fit(*reader.rendered(conversation))
+        return len(tokens.ids) if tokens.mask is None else int(tokens.mask.sum())
+
+    name = f"supervised {tokenizer.fingerprint()} {reader.all_supervised} {reader.too_long} {reader.max_len}"
+    return Measure(name, count)
 
 
 def task_context(job: Job) -> TaskContext:
     """What tasks need of the run; a corpus has no word list or identity file of its own."""
-    data = job.config.data
-    if isinstance(data, MixtureConfig):
-        return TaskContext(
-            base_dir=job.base_dir, word_list=data.word_list, identity=data.identity, seed=job.config.seed
-        )
-    return TaskContext(base_dir=job.base_dir, seed=job.config.seed)
+    config = job.config
+    mixture = config.data if isinstance(config.data, MixtureConfig) else None
+    return TaskContext(
+        base_dir=job.base_dir,
+        word_list=resolve_word_list(mixture.word_list, job.base_dir) if mixture else None,
+        identity=mixture.identity if mixture else None,
+        seed=config.seed,
+        hub_root=config.hub_root,
+        plugins=tuple(config.plugins),
+    )
 
 
 def open_docs(
-    job: Job, tokenizer: Tokenizer, seq_len: int, split: str, say: Callable[[str], None] | None = None
+    job: Job,
+    tokenizer: Tokenizer,
+    seq_len: int,
+    split: str,
+    say: Callable[[str], None] | None = None,
+    shards: ShardFolder | None = None,
 ) -> TokenDocs:
-    """Tokenised documents of `split`: those of the corpus, or the rendered conversations of the mixture."""
+    """Tokenised documents of `split`: those of the corpus, or the rendered conversations of the mixture.
+
+    `shards` are those of the run, where it has any; without them a shard is fetched when it is read.
+    """
     data = job.config.data
     if isinstance(data, MixtureConfig):
-        mixture = open_mixture(job, split)
-        for note in mixture.notes if say else ():
+        docs = open_mixture(job, tokenizer, seq_len, split)
+        for note in docs.mixture.notes if say else ():  # type: ignore[attr-defined]
             say(note)  # type: ignore[misc]
-        longest = None if data.packing == Packing.stream else seq_len + 1
-        return MixtureTokens(mixture, tokenizer, data.supervise, data.too_long, longest, render)
-    assert isinstance(data, CorpusConfig)
-    documents = open_corpus(data, split, job.base_dir, job.config.seed)
-    return CorpusTokens(documents, tokenizer, num_threads=job.config.runtime.num_threads or os.cpu_count() or 1)
+        return docs
+    from nanochat.data.prefetch import default_workers  # these pull in torch, which a plan of a mixture does not need
+    from nanochat.runtime.dist import current_ranks
+
+    documents = open_documents(job, split, shards)
+    stored = None
+    if isinstance(data, CorpusConfig) and data.token_cache:
+        stored = TokenCache(
+            job.base_dir / "cache" / "tokens",
+            tokenizer.fingerprint(),
+            say or Console(None, current_ranks().is_main).say,
+        )
+    return CorpusTokens(documents, tokenizer, default_workers() if data.workers is None else data.workers, stored)
 
 
 def data_manifest(config: RunConfig) -> dict[str, Any]:
@@ -83,18 +127,20 @@ def needs_size(config: RunConfig) -> bool:
     return train.num_iterations is None and train.target_flops is None and train.target_param_data_ratio is None
 
 
-def measure(job: Job, tokenizer: Tokenizer, seq_len: int) -> DataSize:
-    """Counts one pass over the training data; tokens are counted once and cached under {base_dir}/cache."""
+def measure(job: Job, tokenizer: Tokenizer, seq_len: int, say: Callable[[str], None] | None = None) -> DataSize:
+    """Counts one pass over the training data; tokens are counted once and cached under {base_dir}/cache.
+
+    `say` hears how far it is, where it takes long.
+    """
     data: DataConfig = job.config.data
     docs = open_docs(job, tokenizer, seq_len, "train")
     if isinstance(docs, MixtureTokens):
-        counted = survey(docs, job.base_dir / "cache" / "survey")
-        said = f"{counted.kept:,} conversations counted"
-        if counted.truncated or counted.dropped or counted.unsupervised:
-            said += (
-                f", {counted.truncated} truncated, {counted.dropped} dropped, {counted.unsupervised} without a target"
-            )
-        return DataSize(counted.tokens, counted.rows(data.packing, seq_len), said)
+        counted = survey(docs, data.packing, seq_len, job.base_dir / "cache" / "survey", say)
+        total = counted.total
+        said = f"{total.kept:,} conversations counted"
+        if total.truncated or total.dropped or total.unsupervised:
+            said += f", {total.truncated} truncated, {total.dropped} dropped, {total.unsupervised} without a target"
+        return DataSize(total.tokens, counted.filled.rows, said)
     mark = hashlib.sha256(json.dumps(docs.fingerprint(), sort_keys=True).encode()).hexdigest()[:24]
     path = job.base_dir / "cache" / f"tokens-{mark}.json"
     if path.is_file():
@@ -107,16 +153,17 @@ def measure(job: Job, tokenizer: Tokenizer, seq_len: int) -> DataSize:
     return DataSize(tokens, None, "tokens counted")
 
 
-def estimate(job: Job, sample: int = 1000) -> DataSize:
-    """Without a tokenizer: UTF-8 bytes of a sample of the mixture, at 4 bytes a token."""
+def estimate(job: Job, seq_len: int, per_task: int = 200) -> DataSize:
+    """Without a tokenizer: UTF-8 bytes of a sample of each task, at 4 bytes a token."""
     data = job.config.data
+    if isinstance(data, ShardsConfig):
+        count = whole_corpus(data)
+        return DataSize(tokens_in_shards(count), None, f"estimated: {count:,} shards, not all of them here")
     if not isinstance(data, MixtureConfig):
         return DataSize(None, None, "")
-    mixture = open_mixture(job, "train")
+    docs = open_mixture(job, bytes_tokenizer(), BYTES_A_TOKEN * seq_len, "train")
     if data.packing == Packing.pad:
-        return DataSize(None, len(mixture), "conversations counted")
-    shown = [json.dumps(mixture[i], ensure_ascii=False) for i in range(min(sample, len(mixture)))]
-    per_row = sum(len(text.encode()) for text in shown) / max(1, len(shown))
-    return DataSize(
-        int(per_row * len(mixture) / 4), None, f"estimated from {len(shown)} conversations: no tokenizer yet"
-    )
+        return DataSize(None, len(docs), "conversations counted")
+    found = sample(docs, data.packing, BYTES_A_TOKEN * seq_len, per_task)
+    said = f"estimated from {found.total.looked} conversations: no tokenizer yet"
+    return DataSize(found.total.tokens // BYTES_A_TOKEN, found.filled.rows, said)

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,18 @@ from nanochat.config.data import CorpusConfig
 from nanochat.config.naming import tokenizer_dir
 from nanochat.config.root import RunConfig
 from nanochat.config.validate import flatten
-from nanochat.data.corpus import Documents, open_corpus
+from nanochat.data.documents import Documents
+from nanochat.data.shards import ShardFolder
 from nanochat.errors import ConfigError, MismatchError
-from nanochat.reporting.tables import render_table
+from nanochat.plan.shards import tokenizer_shards
+from nanochat.stages.documents import open_documents, shard_folder, shards_identity
 from nanochat.stages.job import Job
+from nanochat.stages.learning import learn
 from nanochat.stages.sources import data_manifest
+from nanochat.stages.tokenizer_report import make_report, read_report, save_report, show_report
 from nanochat.tokenizer.bpe import TOKENIZER_FILE, Tokenizer
-from nanochat.tokenizer.compression import compare
-from nanochat.tokenizer.train import train_bpe
 from nanochat.tracking.atomic import write_json
+from nanochat.tracking.console import Console
 
 IDENTITY_FILE = "identity.json"
 _REPORT_CHARS = 200_000  # characters of validation text that compression is measured on
@@ -31,26 +35,44 @@ def run_tokenizer(job: Job) -> None:
         raise ConfigError("stage=tokenizer reads a corpus; take data=embedded or data=text")
     folder = tokenizer_dir(config)
     if _already_there(config, folder):
+        former = read_report(folder)
+        if former is not None:
+            print(show_report(former, config.tokenizer.name))
         print(f"{folder} is complete; nothing to do (overwrite=true trains it again)")
         return
     began = time.perf_counter()
-    documents = open_corpus(config.data, "train", job.base_dir, config.seed)
-    tokenizer = train_bpe(
-        cropped(documents, config.tokenizer.max_chars, config.tokenizer.doc_cap), config.tokenizer.vocab_size
-    )
-    _report(job, tokenizer)
+    shards = shard_folder(job, tokenizer_shards(config).number, print)
+    with shards or nullcontext():  # fetched while they are read
+        documents = open_documents(job, "train", shards)
+        learned = learn(
+            cropped(documents, config.tokenizer.max_chars, config.tokenizer.doc_cap),
+            config.tokenizer.vocab_size,
+            config.tokenizer.max_chars,
+            Console(None, is_main=True),
+        )
+        tokenizer, report = learned.tokenizer, make_report(learned.tokenizer, _prose(job, shards), learned)
+    print(show_report(report, config.tokenizer.name))
     if config.dry_run:
         print(f"dry_run=true: {folder} was not written")
         return
-    _save(tokenizer, folder, config, {"documents": len(documents), "seconds": round(time.perf_counter() - began, 1)})
+    _save(
+        tokenizer,
+        folder,
+        config,
+        {"documents": documents.known_length(), "seconds": round(time.perf_counter() - began, 1)},
+        report,
+    )
     print(f"done: {folder} ({tokenizer.vocab_size:,} tokens)")
 
 
-def _save(tokenizer: Tokenizer, folder: Path, config: RunConfig, metadata: dict[str, Any]) -> None:
+def _save(
+    tokenizer: Tokenizer, folder: Path, config: RunConfig, metadata: dict[str, Any], report: dict[str, Any]
+) -> None:
     """The tokenizer's own file comes last: where it is, the identity beside it is its own."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TOKENIZER_FILE).unlink(missing_ok=True)
     write_json(folder / IDENTITY_FILE, _identity(config))
+    save_report(report, config.tokenizer.name, folder)
     tokenizer.save(folder, metadata)
 
 
@@ -71,7 +93,8 @@ def _identity(config: RunConfig) -> dict[str, Any]:
     keys = [
         k for k in flat if k.startswith("tokenizer.") or k in ("data.kind", "data.num_shards", "data.val_every", "seed")
     ]
-    return {**{k: flat[k] for k in keys}, **{f"data.files.{k}": v for k, v in data_manifest(config).items()}}
+    asked = {**{k: flat[k] for k in keys if k in flat}, **shards_identity(config)}
+    return {**asked, **{f"data.files.{k}": v for k, v in data_manifest(config).items()}}
 
 
 def _already_there(config: RunConfig, folder: Path) -> bool:
@@ -91,19 +114,6 @@ def _already_there(config: RunConfig, folder: Path) -> bool:
     return True
 
 
-def _report(job: Job, tokenizer: Tokenizer) -> None:
-    """Bytes per token on validation text, beside gpt2 and cl100k where their files are on this machine."""
-    config = job.config
-    assert isinstance(config.data, CorpusConfig)
-    documents = open_corpus(config.data, "val", job.base_dir, config.seed)
-    text = "\n".join(cropped(documents, _REPORT_CHARS, config.tokenizer.doc_cap))
-    comparison = compare(tokenizer, {"validation text": text})
-    rows = [[row.domain, _ratio(row.ours), _ratio(row.gpt2), _ratio(row.cl100k)] for row in comparison.rows]
-    columns = ["bytes per token of", config.tokenizer.name, "gpt2", "cl100k"]
-    print(render_table(columns, rows))
-    for name, reason in comparison.skipped.items():
-        print(f"{name} is not compared: {reason}")
-
-
-def _ratio(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def _prose(job: Job, shards: ShardFolder | None) -> str:
+    """Validation text, which the tokenizer has not seen."""
+    return "\n".join(cropped(open_documents(job, "val", shards), _REPORT_CHARS, job.config.tokenizer.doc_cap))

@@ -7,6 +7,7 @@ except that a base run may start from nothing.
 """
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,8 @@ from nanochat.checkpoint.save import save_checkpoint
 from nanochat.config.optim import MuonAdamWConfig
 from nanochat.config.root import RunConfig, Stage
 from nanochat.config.schedule import ScheduleName
+from nanochat.data.prefetch import Prefetch
+from nanochat.data.shards import ShardFolder
 from nanochat.data.source import Source
 from nanochat.errors import ConfigError, Interrupted
 from nanochat.model.build import build_model
@@ -37,6 +40,7 @@ from nanochat.runtime.lock import hold
 from nanochat.runtime.malloc import keep_freed_memory
 from nanochat.runtime.memory import explain_out_of_memory
 from nanochat.runtime.seeding import seed_all
+from nanochat.stages.documents import shard_folder
 from nanochat.stages.facts import Hardware, adopt_model, load_tokenizer, origin, plan_facts
 from nanochat.stages.hooks import eval_hooks
 from nanochat.stages.job import Job
@@ -44,9 +48,10 @@ from nanochat.stages.progress import Reporter
 from nanochat.stages.session import Session, open_session, write_result
 from nanochat.stages.sources import TRIM, open_docs
 from nanochat.tokenizer.bpe import Tokenizer
+from nanochat.tracking.console import Console
 from nanochat.tracking.jsonl import last_values
 from nanochat.training.hooks import Hook
-from nanochat.training.loop import LoopEnd, Parts, train_loop
+from nanochat.training.loop import LoopEnd, Parts, StepSource, train_loop
 from nanochat.training.objectives import build_objective
 from nanochat.training.step import NonFiniteGuard
 
@@ -63,7 +68,8 @@ def run_training(job: Job) -> None:
         job = adopt_model(job, ref)
     tokenizer = load_tokenizer(job, ref)
     hardware = Hardware(machine.device, machine.dtype, machine.memory, machine.compile, current_ranks().world)
-    plan = make_plan(job.config, plan_facts(job, hardware, ref, tokenizer))
+    say = Console(None, current_ranks().is_main).say  # the run has no log yet
+    plan = make_plan(job.config, plan_facts(job, hardware, ref, tokenizer, say))
     with hold(job.run_dir):
         session = open_session(job, plan, machine.name)
         if session.done:
@@ -97,7 +103,9 @@ def _train(session: Session, plan: Plan, machine: Machine, ref: ResolvedRef | No
     assert session.tracker is not None
     ok = False
     try:
-        end = _loop(session, plan, machine, ref, tokenizer)
+        shards = shard_folder(session.job, plan.recipe.shards, session.console.say)
+        with shards or nullcontext():  # fetched while training
+            end = _loop(session, plan, machine, ref, tokenizer, shards)
         ok = True
     finally:
         session.console.end_progress()
@@ -108,19 +116,26 @@ def _train(session: Session, plan: Plan, machine: Machine, ref: ResolvedRef | No
         _finish(session, end.step, time.perf_counter() - began)
 
 
-def _loop(session: Session, plan: Plan, machine: Machine, ref: ResolvedRef | None, tokenizer: Tokenizer) -> LoopEnd:
+def _loop(
+    session: Session,
+    plan: Plan,
+    machine: Machine,
+    ref: ResolvedRef | None,
+    tokenizer: Tokenizer,
+    shards: ShardFolder | None,
+) -> LoopEnd:
     job = session.job
     seed_all(job.config.seed)
-    model, parts = build_parts(session, plan, machine, tokenizer)
+    model, parts = build_parts(session, plan, machine, tokenizer, shards)
     _restore(session, ref, model, parts)
     save = Hook("save", job.config.train.save_every, partial(_save, session, plan, model, parts), True, saves=True)
     saves = [] if job.config.dry_run else [save]
-    hooks = [*saves, *eval_hooks(session, plan, machine, model, parts, tokenizer)]
+    hooks = [*saves, *eval_hooks(session, plan, machine, model, parts, tokenizer, shards)]
     where = f"continuing from step {session.start}" if session.start else f"from {ref}" if ref else "from nothing"
     session.console.say(
         f"{job.config.stage}/{job.run}: {plan.recipe.steps:,} steps of {plan.recipe.batch_tokens:,} tokens, {where}"
     )
-    with watch_signals() as flag:
+    with watch_signals() as flag, parts.source:
         return train_loop(
             parts,
             start=session.start,
@@ -140,14 +155,16 @@ def _farewell(session: Session, step: int, signal: str) -> str:
     return f"{signal}: saved step {step} in {job.run_dir / 'checkpoints'}; {job.again} continues from there"
 
 
-def build_parts(session: Session, plan: Plan, machine: Machine, tokenizer: Tokenizer) -> tuple[GPT, Parts]:
+def build_parts(
+    session: Session, plan: Plan, machine: Machine, tokenizer: Tokenizer, shards: ShardFolder | None = None
+) -> tuple[GPT, Parts]:
     """The bare model and what the loop trains with, all at step 0."""
     config, recipe = session.job.config, plan.recipe
     model = build_model(recipe.dims, machine.device, machine.dtype, config.seed)
     model.activation_checkpointing = config.runtime.activation_checkpointing
     optim = replace(config.optim, weight_decay=recipe.weight_decay)
     optimizer = build_optimizer(dict(model.named_parameters()), model.parameter_roles(), optim, recipe.lrs)
-    docs = open_docs(session.job, tokenizer, recipe.dims.seq_len, "train", session.console.say)
+    docs = open_docs(session.job, tokenizer, recipe.dims.seq_len, "train", session.console.say, shards)
     ranks = current_ranks()
     source = Source(
         docs,
@@ -161,11 +178,12 @@ def build_parts(session: Session, plan: Plan, machine: Machine, tokenizer: Token
         world=ranks.world,
         trim_to=None if machine.compile else TRIM,
     )
+    depth = 0 if config.data.workers == 0 else config.data.prefetch
     return model, Parts(
         model=torch.compile(model, dynamic=False) if machine.compile else model,  # type: ignore[arg-type]
         optimizer=optimizer,
         objective=build_objective(config.objective),
-        source=source,
+        source=Prefetch(source, depth, pin=torch.device(machine.device).type == "cuda"),
         lr_at=lambda s: lr_factor(config.schedule, s, recipe.steps),
         momentum_at=partial(_momentum, config),
         grad_clip=config.optim.grad_clip,
@@ -200,7 +218,7 @@ def _load_weights(model: GPT, checkpoint: Path) -> None:
     model.load_state_dict(load_model(checkpoint), strict=True)
 
 
-def _load_progress(checkpoint: Path, optimizer: Optimizer, source: Source) -> dict[str, Any]:
+def _load_progress(checkpoint: Path, optimizer: Optimizer, source: StepSource) -> dict[str, Any]:
     """Optimizer and data position as saved; returns the whole saved state."""
     state = load_state(checkpoint)
     optimizer.load_state_tensors(load_optimizer(checkpoint))

@@ -83,10 +83,12 @@ class Console:
 
     def progress(self, line: StepLine) -> None:
         """Show a step: in place on a terminal, else a plain line at the first, last and every n-th step."""
+        self.status(format_step(line), line.step in (1, line.total) or line.step % self._plain_every == 0)
+
+    def status(self, text: str, due: bool) -> None:
+        """Show how far something is: in place on a terminal, else a plain line where one is due; the log gets those."""
         if not self._is_main:
             return
-        text = format_step(line)
-        due = line.step in (1, line.total) or line.step % self._plain_every == 0
         if self._on_terminal:
             columns = shutil.get_terminal_size().columns
             self._print(ERASE_LINE + text[: columns - 1])  # a wrapped line could not be erased
