@@ -71,6 +71,25 @@ def test_the_step_is_ready_before_it_is_asked_for() -> None:
         assert made.acquire(timeout=10)
 
 
+def test_waiting_can_be_given_up_and_the_step_is_not_lost() -> None:
+    plain, source = make_source(MadeUpDocs(lengths())), make_source(MadeUpDocs(lengths()))
+    arrived = threading.Event()
+    real = source.next_step
+
+    def next_step() -> StepBatch:
+        assert arrived.wait(30)
+        return real()
+
+    source.next_step = next_step  # type: ignore[method-assign]
+    with Prefetch(source, 2) as ahead:
+        asked: list[int] = []
+        assert ahead.next_step(unless=lambda: asked.append(1) or len(asked) > 1) is None
+        assert ahead.state_dict() == plain.state_dict()
+        arrived.set()
+        assert rows_of(ahead.next_step(unless=lambda: False)) == rows_of(plain.next_step())
+        assert ahead.state_dict() == plain.state_dict()
+
+
 def test_after_stopping_it_goes_on_from_the_step_taken() -> None:
     plain, ahead = make_source(MadeUpDocs(lengths())), Prefetch(make_source(MadeUpDocs(lengths())), 3)
     for _ in range(2):

@@ -1,7 +1,9 @@
 """Corpora of shards in the stages: training begins while they arrive, and ends as if they had all been there."""
 
 import json
+import os
 import random
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -9,12 +11,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from faulty_server import Answer, FaultyServer, as_parquet, drops, says
-from workshop import Workshop, _sentence, assert_same_run, history
+from faulty_server import Answer, FaultyServer, as_parquet, drops, holds, says
+from workshop import Workshop, _sentence, assert_same_run, history, steps_saved, weights
 
 from nanochat.data.download import Patience
 from nanochat.data.shards import shard_name
-from nanochat.errors import ConfigError, MismatchError, NanochatError
+from nanochat.errors import ConfigError, Interrupted, MismatchError, NanochatError
 from nanochat.tokenizer.bpe import TOKENIZER_FILE
 
 LAST = 4
@@ -104,6 +106,34 @@ def test_a_shard_that_fails_ends_the_run_where_it_is_needed_and_it_can_be_contin
         "base", *words(whole, "/nowhere", "run=complete2", "train.save_every=1", "train.num_iterations=20")
     )
     assert_same_run(run, reference)
+
+
+def test_a_signal_while_a_shard_is_waited_for(workshop: Workshop, server: FaultyServer, tmp_path: Path) -> None:
+    """Shard 1 never comes. What was trained on shard 0 is saved at once, and the same command goes on from there."""
+    root, run, never = tmp_path / "waiting", workshop.folder("base", "waiting"), threading.Event()
+    server.faults[shard_name(1)] = [holds(never)]
+    asked = words(root, server.url, "run=waiting", "train.save_every=-1", "train.num_iterations=20", "data.timeout=90")
+
+    def signal_when_it_waits() -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if (run / "log.txt").is_file() and f"waiting for {shard_name(1)}" in (run / "log.txt").read_text():
+                break
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    sender = threading.Thread(target=signal_when_it_waits)
+    sender.start()
+    with pytest.raises(Interrupted, match="SIGTERM: saved step"):
+        workshop.train("base", *asked)
+    sender.join()
+    never.set()
+    trained = [row["step"] for row in history(run) if "train/loss" in row]
+    assert steps_saved(run) == trained[-1:] != [20]
+    whole = folder_with(tmp_path / "whole3", 0, 1, 2, LAST)
+    reference = workshop.train("base", *words(whole, "/nowhere", "run=complete3", "train.num_iterations=20"))
+    again = workshop.train("base", *asked)
+    assert weights(again, 20) == weights(reference, 20)
 
 
 def test_the_tokenizer_reads_shards(workshop: Workshop, server: FaultyServer, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from nanochat.config.guards import OnNonFinite
 from nanochat.data.batches import MicroBatch, StepBatch
+from nanochat.errors import MissingError
 from nanochat.training.hooks import Hook, StepInfo
 from nanochat.training.loop import LoopEnd, Parts, train_loop
 from nanochat.training.step import NonFiniteGuard
@@ -22,8 +23,16 @@ class Script:
         self.calls: list[str] = []
         self.step = 0
         self.seen: list[tuple[float, float | None]] = []
+        self.no_data_after: int | None = None
+        self.failure: Exception | None = None
 
-    def next_step(self) -> StepBatch:
+    def next_step(self, unless: Callable[[], object]) -> StepBatch | None:
+        if self.step == self.no_data_after:
+            self.calls.append("waiting")
+            if self.failure is not None:
+                raise self.failure
+            assert unless(), "waits for ever"
+            return None
         ids = torch.zeros(2, 3, dtype=torch.int64)
         return StepBatch(float(TARGETS), [MicroBatch(ids, ids)], 0.5, [0, 1])
 
@@ -122,6 +131,42 @@ def test_a_signal_in_an_evaluation_between_saves() -> None:
     script = Script()
     end, _ = run(script, signal_after="validate 2", save_every=-1)
     assert script.calls[-2:] == ["validate 2", "save 2"] and end.step == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "save_every", "end_of_calls", "step"),
+    [
+        (3, 2, ["update 3", "waiting", "save 3"], 3),
+        (2, 2, ["save 2", "validate 2", "sample 2", "waiting"], 2),  # saved already
+        (0, 2, ["validate 0", "waiting"], 0),  # nothing to save
+    ],
+)
+def test_a_signal_while_the_data_are_waited_for(
+    after: int, save_every: int, end_of_calls: list[str], step: int
+) -> None:
+    script = Script()
+    script.no_data_after = after
+    end, _ = run(script, signal_after="waiting", save_every=save_every)
+    assert end == LoopEnd(step, "SIGTERM")
+    assert script.calls[-len(end_of_calls) :] == end_of_calls
+
+
+@pytest.mark.parametrize("failure", [MissingError("shard_00002.parquet never came"), RuntimeError("a bug")])
+def test_data_that_cannot_be_had_do_not_cost_the_steps_before(failure: Exception) -> None:
+    script = Script()
+    script.no_data_after, script.failure = 3, failure
+    with pytest.raises(type(failure), match=str(failure)) as caught:
+        run(script, save_every=-1)
+    assert script.calls[-3:] == ["update 3", "waiting", "save 3"]
+    assert ("Step 3 is saved" in str(caught.value)) == isinstance(failure, MissingError)
+
+
+def test_data_that_fail_at_once_have_nothing_to_save() -> None:
+    script = Script()
+    script.no_data_after, script.failure = 0, MissingError("shard_00000.parquet never came")
+    with pytest.raises(MissingError, match="never came$"):
+        run(script)
+    assert "save 0" not in script.calls
 
 
 def test_at_the_last_step_nothing_is_left_out() -> None:

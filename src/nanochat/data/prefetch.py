@@ -7,6 +7,7 @@ goes wrong in the thread is raised by the `next_step` that would have returned t
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, Full, Queue
 from threading import Event, Thread
@@ -15,6 +16,7 @@ from typing import Any, Protocol
 
 from nanochat.data.batches import StepBatch
 
+_LOOK = 0.2  # seconds between two looks whether a step is still waited for
 _TICK = 0.1  # seconds after which a thread with a full queue looks whether it is to stop
 _STOPPING = 5.0  # seconds that `stop` waits; a thread that hangs (on a download, say) ends with the process
 
@@ -115,8 +117,11 @@ class Prefetch:
         step = self._source.next_step()
         return (step.pinned() if self._pin else step), self._source.position()
 
-    def next_step(self) -> StepBatch:
-        """The next step, waiting for it if it is not ready. Raises what went wrong in making it, at every call."""
+    def next_step(self, unless: Callable[[], object] = lambda: None) -> StepBatch | None:
+        """The next step, waiting for it if it is not ready; None if `unless()` turns true before it is.
+
+        Raises what went wrong in making it, at every call.
+        """
         if self._thread is not None and self._pid != os.getpid():
             self.stop()  # a forked process has no thread, and begins one of its own
             self._start()
@@ -124,21 +129,24 @@ class Prefetch:
             self._go_back()
             step, self._taken = self._make()
             return step
-        made = self._next()
+        made = self._next(unless)
         if isinstance(made, BaseException):
             self._ready.put(made)
             raise made
+        if made is None:
+            return None
         step, self._taken = made
         return step
 
-    def _next(self) -> tuple[StepBatch, dict[str, Any]] | BaseException:
+    def _next(self, unless: Callable[[], object]) -> tuple[StepBatch, dict[str, Any]] | BaseException | None:
         """In short waits: a thread that ended without a word (the process is going down) must not be waited for."""
         while True:
-            try:
-                return self._ready.get(timeout=1.0)
-            except Empty:
-                if self._thread is None or not self._thread.is_alive():
-                    raise RuntimeError("the prefetch thread has ended") from None
+            with suppress(Empty):
+                return self._ready.get(timeout=_LOOK)
+            if unless():
+                return None
+            if self._thread is None or not self._thread.is_alive():
+                raise RuntimeError("the prefetch thread has ended")
 
     def state_dict(self) -> dict[str, Any]:
         """As after the last step taken."""

@@ -24,6 +24,7 @@ from nanochat.data.places import find_place
 from nanochat.data.transfer import Stopped
 from nanochat.errors import CorruptError, Interrupted, MissingError, NanochatError
 
+_LOOK = 0.2  # seconds between two looks while a shard is waited for
 _STOPPING = 2.0  # seconds that `stop` waits for threads; one that hangs on the network ends with the process
 
 
@@ -179,7 +180,9 @@ class ShardFolder:
         if job is not None:
             if not job.ended.is_set():
                 self._say(f"waiting for {path.name}, which is still being fetched")
-            job.ended.wait()
+            while not job.ended.wait(_LOOK):
+                if self._stop.is_set():  # the thread that fetches may hang on the network for as long as data.timeout
+                    raise Interrupted(f"{path.name} is not waited for any more")
             if job.error is not None and isinstance(job.error, MissingError | CorruptError | Interrupted):
                 raise self._named(path.name, job.error)
             if job.error is None:
@@ -192,7 +195,7 @@ class ShardFolder:
     def join(self) -> dict[str, NanochatError]:
         """Wait for all downloads; name of each that failed -> why."""
         for job in self._jobs.values():
-            while not job.ended.wait(0.2):  # in short pieces, so that Ctrl-C is seen at once
+            while not job.ended.wait(_LOOK):  # in short pieces, so that Ctrl-C is seen at once
                 pass
         return {name: job.error for name, job in self._jobs.items() if job.error is not None}
 

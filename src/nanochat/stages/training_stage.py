@@ -7,7 +7,7 @@ except that a base run may start from nothing.
 """
 
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -135,7 +135,9 @@ def _loop(
     session.console.say(
         f"{job.config.stage}/{job.run}: {plan.recipe.steps:,} steps of {plan.recipe.batch_tokens:,} tokens, {where}"
     )
-    with watch_signals() as flag, parts.source:
+    with watch_signals() as flag, parts.source, ExitStack() as before:
+        if shards is not None:
+            before.callback(shards.stop)  # first, or the source's thread would be waited for while it waits for a shard
         return train_loop(
             parts,
             start=session.start,

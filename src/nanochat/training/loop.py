@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from torch import nn
 
 from nanochat.data.batches import StepBatch
+from nanochat.errors import NanochatError
 from nanochat.optim.optimizer import Optimizer
 from nanochat.runtime.device import synchronize
 from nanochat.training.hooks import Hook, StepInfo
@@ -28,8 +29,8 @@ class StepSource(Protocol):
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         """End that."""
 
-    def next_step(self) -> StepBatch:
-        """The next optimizer step."""
+    def next_step(self, unless: Callable[[], object]) -> StepBatch | None:
+        """The next optimizer step; None if `unless()` turns true while it is waited for."""
 
     def state_dict(self) -> dict[str, Any]:
         """JSON from which the steps after the last one follow."""
@@ -77,15 +78,41 @@ def train_loop(
     """Runs the updates start+1 .. total, until `interrupted` names a signal; then the step is saved.
 
     The hooks due at `start` are called first, but for those that save: what a kill, or an interruption, left out
-    between a save and the evaluations behind it is made up for.
+    between a save and the evaluations behind it is made up for. Where the data of a step cannot be had, the steps
+    before it are saved and the error goes on.
     """
     signal = _call(hooks, start, start, total, interrupted)
     step = start
     while step < total and signal is None:
+        began = time.perf_counter()
+        batch = _next_batch(parts.source, hooks, step, start, total, interrupted)
+        if batch is None:
+            _save(hooks, step, start, total)
+            return LoopEnd(step, interrupted())
         step += 1
-        report(_one_step(parts, step, total))
+        report(_one_step(parts, batch, began, step, total))
         signal = _call(hooks, step, start, total, interrupted)
     return LoopEnd(step, signal)
+
+
+def _next_batch(
+    source: StepSource,
+    hooks: Sequence[Hook],
+    step: int,
+    start: int,
+    total: int,
+    interrupted: Callable[[], str | None],
+) -> StepBatch | None:
+    """The batch of step+1, None if a signal came first. A shard that never arrives must not cost hours of training."""
+    try:
+        return source.next_step(unless=interrupted)
+    except NanochatError as error:
+        if not _save(hooks, step, start, total):
+            raise
+        raise type(error)(f"{error}. Step {step} is saved; the same command continues from there") from error
+    except Exception:
+        _save(hooks, step, start, total)
+        raise
 
 
 def _call(
@@ -101,16 +128,22 @@ def _call(
         if wanted and hook.due(step, total):
             hook.fn(step)
     signal = interrupted() if step < total else None
-    if signal is not None and step > start:
-        for hook in hooks:
-            if hook.saves and not hook.due(step, total):
-                hook.fn(step)
+    if signal is not None:
+        _save(hooks, step, start, total)
     return signal
 
 
-def _one_step(parts: Parts, step: int, total: int) -> StepInfo:
-    began = time.perf_counter()
-    batch = parts.source.next_step()
+def _save(hooks: Sequence[Hook], step: int, start: int, total: int) -> bool:
+    """Saves the step unless its turn to be saved has come already; whether it is on disk now."""
+    saves = [hook for hook in hooks if hook.saves] if step > start else []
+    for hook in saves:
+        if not hook.due(step, total):
+            hook.fn(step)
+    return bool(saves)
+
+
+def _one_step(parts: Parts, batch: StepBatch, began: float, step: int, total: int) -> StepInfo:
+    """One update; the step's time counts from `began`, when its batch was asked for."""
     waited = time.perf_counter() - began
     factor = parts.lr_at(step - 1)
     loss = accumulate_gradients(parts.model, parts.objective, batch.micro_batches, batch.weight, parts.device)
