@@ -2,11 +2,11 @@
 
     taskset -c 0 python benchmarks/loader.py --seconds 30 --out loader.json
 
-Each round measures the three one after the other, so that what else runs on the machine hits all alike: compare their
-ratios. tiktoken's number is `encode_ordinary` alone, on texts that are in memory already; ours goes from the file to
-the tensors of `Source.next_step`, and is the tokens of the same documents (bestfit crops some of them). Rates are given
-by the clock and, where one thread does it all (--workers 1 --prefetch 0), by the time that the processor spent on it,
-which other processes disturb less. Memory is the resident set after each epoch.
+Text and tiktoken take turns step by step, so that what else runs on the machine hits both alike: compare their ratio.
+tiktoken's number is `encode_ordinary` alone, with the split pattern as published, on texts that are in memory already;
+ours goes from the file to the tensors of `Source.next_step`, and is the tokens of the same documents (bestfit crops
+some of them). Rates are given by the clock and, where one thread does it all (--workers 1 --prefetch 0), by the time
+that the processor spent on it, which other processes disturb less. Memory is the resident set after each epoch.
 """
 
 import argparse
@@ -17,10 +17,11 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import tiktoken
 
 from nanochat.config.data import Packing
 from nanochat.data.corpus import FileDocuments
@@ -30,7 +31,7 @@ from nanochat.data.source import Source
 from nanochat.data.token_cache import TokenCache
 from nanochat.data.tokenized import CorpusTokens
 from nanochat.runtime.environment import describe_environment
-from nanochat.tokenizer.bpe import Tokenizer
+from nanochat.tokenizer.bpe import SPECIALS, SPLIT_PATTERN, Tokenizer
 from nanochat.tokenizer.train import train_bpe
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
@@ -126,14 +127,10 @@ def measure_rates(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, A
         source.next_step()  # makes the cache where there is none
     found: dict[str, list[dict[str, float]]] = {"tiktoken": [], "text": [], "cache": []}
     ratios: list[dict[str, float]] = []
+    time_text(args, tokenizer, texts)  # a warm-up
     end = time.perf_counter() + args.seconds
-    _, documents = time_text(args, tokenizer)  # also a warm-up
     while not ratios or time.perf_counter() < end:
-        if len(ratios) % 2:  # each is first in turn
-            ours, _ = time_text(args, tokenizer)
-        theirs = time_tiktoken(tokenizer, texts[:documents])
-        if not len(ratios) % 2:
-            ours, _ = time_text(args, tokenizer)
+        ours, theirs = time_text(args, tokenizer, texts)
         found["text"].append(ours)
         found["tiktoken"].append(theirs)
         found["cache"].append(time_cache(args, tokenizer))
@@ -143,16 +140,25 @@ def measure_rates(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, A
 
 
 class Watch:
-    """Seconds since it was made: by the clock, and of the processor, all threads of this process together."""
+    """Seconds within its `with` blocks: by the clock, and of the processor, all threads of this process together."""
 
     def __init__(self) -> None:
-        """Starts now."""
-        self._began = time.perf_counter(), time.process_time()
+        """At zero."""
+        self._clock = self._processor = 0.0
+
+    def __enter__(self) -> None:
+        """Runs."""
+        self._clock -= time.perf_counter()
+        self._processor -= time.process_time()
+
+    def __exit__(self, *error: object) -> None:
+        """Stands."""
+        self._clock += time.perf_counter()
+        self._processor += time.process_time()
 
     def rate(self, tokens: int) -> dict[str, float]:
         """Tokens a second, by both."""
-        clock, processor = time.perf_counter() - self._began[0], time.process_time() - self._began[1]
-        return {"clock": tokens / clock, "processor": tokens / processor}
+        return {"clock": tokens / self._clock, "processor": tokens / self._processor}
 
 
 class Counting:
@@ -171,31 +177,43 @@ class Counting:
         return ids
 
 
-def time_text(args: argparse.Namespace, tokenizer: Tokenizer) -> tuple[dict[str, float], int]:
-    """Tokens a second of the steps from raw text, the opening of the files included, and the documents read."""
+def time_text(
+    args: argparse.Namespace, tokenizer: Tokenizer, texts: list[str]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Tokens a second of the steps from raw text, the opening of the files included, and of tiktoken's own call on the
+    documents that each step took, right after it: a machine whose speed changes by the second is as fast for both.
+    """
     counting = Counting(tokenizer)
-    watch = Watch()
+    encode = as_published(tokenizer).encode_ordinary
+    ours, theirs = Watch(), Watch()
+    tokens = documents = 0
     with make_source(args, counting, cached=False) as source:
         for _ in range(args.steps):
-            step = source.next_step()
-    return watch.rate(counting.tokens), step.documents
+            with ours:
+                step = source.next_step()
+            assert step is not None
+            taken = texts[documents : step.documents]
+            documents = step.documents
+            with theirs:
+                tokens += sum(len(encode(text)) for text in taken)
+    return ours.rate(counting.tokens), theirs.rate(tokens)
 
 
-def time_tiktoken(tokenizer: Tokenizer, texts: list[str]) -> dict[str, float]:
-    """Tokens a second of tiktoken's own call."""
-    encode: Callable[[str], list[int]] = tokenizer._encoding.encode_ordinary
-    watch = Watch()
-    return watch.rate(sum(len(encode(text)) for text in texts))
+def as_published(tokenizer: Tokenizer) -> tiktoken.Encoding:
+    """tiktoken with the vocabulary of `tokenizer` and the split pattern as it was published."""
+    ranks = {tokenizer.decode_bytes([token]): token for token in range(tokenizer.vocab_size - len(SPECIALS))}
+    return tiktoken.Encoding("published", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens={})
 
 
 def time_cache(args: argparse.Namespace, tokenizer: Tokenizer) -> dict[str, float]:
     """Tokens a second from the cache, over ten times the steps, after the first step, which opens it."""
+    watch = Watch()
     with make_source(args, tokenizer, cached=True) as source:
         source.next_step()
-        watch = Watch()
-        for _ in range(10 * args.steps):
-            source.next_step()
-        return watch.rate(10 * args.steps * args.rows * (args.seq_len + 1))
+        with watch:
+            for _ in range(10 * args.steps):
+                source.next_step()
+    return watch.rate(10 * args.steps * args.rows * (args.seq_len + 1))
 
 
 def spread(values: list[dict[str, float]], digits: int | None = None) -> dict[str, list[float]]:

@@ -93,6 +93,15 @@ def test_a_failed_shard_is_named_and_the_others_stay(
     assert len(server.asked(shard_name(0))) == 1
 
 
+def test_one_reason_is_said_once(server: FaultyServer, capsys: pytest.CaptureFixture[str]) -> None:
+    """The address of a place without shards, misspelt perhaps: not a sentence for each of hundreds."""
+    server.files = {}
+    assert run_command(words(server, "data.last_shard=40", "data.num_shards=null")) == 1
+    error = capsys.readouterr().err
+    assert "41 of 41 shards failed" in error and error.count("404") == 1 and len(error) < 700
+    assert f"{server.url}/shard_00040.parquet does not exist" in error and "and 36 more" in error
+
+
 def test_without_a_network_one_paragraph(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     nowhere = ["data.source=http://127.0.0.1:9/x", "data.num_shards=30"]
     assert run_command(["data", "data=fineweb_edu", *nowhere]) == 1
@@ -121,7 +130,8 @@ def test_verifying_names_the_damaged_and_deletes_nothing(
     assert path.read_bytes() == bytes(broken) and len(server.requests) == 3
     path.write_bytes(broken[:-5])
     assert run_command(words(server, "data.num_shards=2")) == 1
-    assert "delete it" in capsys.readouterr().out and path.stat().st_size == len(broken) - 5
+    shown = capsys.readouterr().out
+    assert shown.count("delete it") == 1 and path.stat().st_size == len(broken) - 5
 
 
 def test_your_own_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """One file from a server with faults: whole or not there, never twice, and going on where it was broken off."""
 
+import gzip
 import hashlib
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +26,8 @@ from fetchers import fetch_at_once
 
 from nanochat.data.download import Downloader, Patience
 from nanochat.data.lease import Lease
-from nanochat.data.places import WebPlace, find_place
-from nanochat.data.transfer import Stopped, part_path
+from nanochat.data.places import WebPlace
+from nanochat.data.transfer import Stopped, part_path, retry_after
 from nanochat.errors import CorruptError, MissingError, NanochatError
 
 NAME = "shard_00000.parquet"
@@ -116,6 +116,21 @@ def test_a_sha256_finds_what_decoding_cannot(server: FaultyServer, tmp_path: Pat
     assert only_the_whole_file(tmp_path) and len(server.requests) == 2
 
 
+def test_the_checksum_is_that_of_the_redirect(server: FaultyServer, tmp_path: Path) -> None:
+    """As on the hub, which sends large files from another host; the address may be relative."""
+
+    def swaps(answer: Answer) -> None:
+        answer.body = ANOTHER
+
+    mark = f'"{hashlib.sha256(WHOLE).hexdigest()}"'
+    redirect = says(302, Location=f"../data/{NAME}", X_Linked_ETag=mark, X_Linked_Size=str(SIZE))
+    unsized = says(302, Location=NAME, X_Linked_ETag=mark)
+    server.faults[NAME] = [unsized, swaps, redirect, drops(SIZE // 2), redirect]
+    assert downloader(server).fetch(NAME, tmp_path / NAME)
+    assert only_the_whole_file(tmp_path)
+    assert [r.status for r in server.requests] == [302, 200, 302, 200, 302, 206]
+
+
 def test_what_an_earlier_process_left_is_continued(server: FaultyServer, tmp_path: Path) -> None:
     server.faults[NAME] = [drops(SIZE // 2)]
     with pytest.raises(NanochatError, match=r"did not come in 1 attempt .*kept and continued"):
@@ -181,6 +196,40 @@ def test_what_no_repetition_changes_is_said_at_once(server: FaultyServer, tmp_pa
     assert len(server.requests) == 2
 
 
+def test_the_whole_as_a_range_is_the_whole(server: FaultyServer, tmp_path: Path) -> None:
+    """Some servers answer 206 where no range was asked for."""
+
+    def ranged(answer: Answer) -> None:
+        answer.status = 206
+        answer.headers["Content-Range"] = f"bytes 0-{SIZE - 1}/{SIZE}"
+
+    server.faults[NAME] = [ranged]
+    assert downloader(server).fetch(NAME, tmp_path / NAME)
+    assert len(server.requests) == 1 and only_the_whole_file(tmp_path)
+
+
+def test_a_body_that_is_compressed_on_the_way(server: FaultyServer, tmp_path: Path) -> None:
+    """Though we ask for none; what broke off in it is begun again, as its bytes are not those of the file."""
+
+    def compresses(answer: Answer) -> None:
+        answer.body = gzip.compress(answer.body)
+        answer.headers["Content-Encoding"] = "gzip"
+
+    def breaks(answer: Answer) -> None:
+        compresses(answer)
+        answer.stop_after = SIZE // 3
+
+    server.faults[NAME] = [breaks, compresses]
+    assert downloader(server).fetch(NAME, tmp_path / NAME)
+    assert [request.range for request in server.requests] == [None, None] and only_the_whole_file(tmp_path)
+
+
+@pytest.mark.parametrize("value", ["\xb2", "soon", "-1", "Thu, 31 Dec 9999 23:59:59 -2359"])
+def test_a_retry_after_that_is_none(value: str) -> None:
+    seconds = retry_after(value)
+    assert seconds is None or seconds >= 0
+
+
 def test_retry_after_is_respected(server: FaultyServer, tmp_path: Path) -> None:
     server.faults[NAME] = [says(503, Retry_After="1")]
     began = time.monotonic()
@@ -205,6 +254,15 @@ def test_a_slow_line_is_no_reason_to_give_up(
     assert only_the_whole_file(tmp_path) and server.sent[NAME] <= SIZE + 10 * 1024
 
 
+def test_a_proxy_that_cannot_be_used_is_said(
+    server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:9")
+    with pytest.raises(NanochatError, match="proxy.*ALL_PROXY.*nonsense"):
+        downloader(server).fetch(NAME, tmp_path / NAME)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_network_is_one_paragraph_and_said_soon(tmp_path: Path) -> None:
     patience = Patience(timeout=1, retries=8, pause=0.01)
     nowhere = Downloader(WebPlace("http://127.0.0.1:9/x", "data.source"), patience, threading.Event())
@@ -213,30 +271,6 @@ def test_no_network_is_one_paragraph_and_said_soon(tmp_path: Path) -> None:
             NanochatError, match=r"cannot be reached.* 4 attempts.*data.source=.*hub_root=.*nanochat data.*embedded"
         ):
             nowhere.fetch(NAME, tmp_path / NAME)
-
-
-def test_offline_says_so_without_an_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    hub = find_place(None, None, "someone/corpus")
-    began = time.monotonic()
-    with pytest.raises(NanochatError, match="HF_HUB_OFFLINE is set.*data.source="):
-        Downloader(hub, Patience(), threading.Event()).fetch(NAME, tmp_path / NAME)
-    assert time.monotonic() - began < 0.2
-
-
-def test_the_token_goes_to_the_hub_only(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_TOKEN", "secret")
-    downloader(server).fetch(NAME, tmp_path / NAME)
-    assert server.requests[0].token is None
-    hub = find_place(None, None, "someone/corpus")
-    assert isinstance(hub, WebPlace) and hub.headers() == {"Authorization": "Bearer secret"}
-    assert hub.url(NAME) == f"https://huggingface.co/datasets/someone/corpus/resolve/main/{NAME}"
-    for foreign in (
-        "https://huggingface.co.evil.org/x",
-        "http://huggingface.co/x",
-        "https://example.org/huggingface.co",
-    ):
-        assert WebPlace(foreign, "data.source").headers() == {}
 
 
 def test_stopping_keeps_the_part(server: FaultyServer, tmp_path: Path) -> None:
@@ -280,46 +314,20 @@ def test_a_file_that_came_while_the_lock_was_waited_for_is_not_fetched(
     assert server.requests == [] and only_the_whole_file(tmp_path)
 
 
-def take_from(make: Callable[[Path], str], folder: Path, target: Path) -> bool:
-    return Downloader(find_place(make(folder), None, "x/y"), QUICK, threading.Event()).fetch(NAME, target)
-
-
-@pytest.mark.parametrize("make", [str, lambda folder: folder.as_uri()], ids=["folder", "file://"])
-@pytest.mark.parametrize("below", ["", "data/train"])
-def test_a_folder_is_a_place(
-    make: Callable[[Path], str], below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    origin = tmp_path / "mirror" / below / NAME
-    origin.parent.mkdir(parents=True)
-    origin.write_bytes(WHOLE)
-    before = hashlib.sha256(origin.read_bytes()).hexdigest(), origin.stat().st_mtime_ns
-    assert take_from(make, tmp_path / "mirror", tmp_path / "corpus" / NAME)
-    assert (tmp_path / "corpus" / NAME).samefile(origin)
-    monkeypatch.setattr(os, "link", lambda *paths: (_ for _ in ()).throw(OSError("another file system")))
-    assert take_from(make, tmp_path / "mirror", tmp_path / "copies" / NAME)
-    assert only_the_whole_file(tmp_path / "copies") and not (tmp_path / "copies" / NAME).samefile(origin)
-    assert before == (hashlib.sha256(origin.read_bytes()).hexdigest(), origin.stat().st_mtime_ns)
-
-
-def test_a_broken_file_of_a_folder_is_not_taken(tmp_path: Path) -> None:
-    mirror = tmp_path / "mirror"
-    mirror.mkdir()
-    (mirror / NAME).write_bytes(WHOLE[: SIZE // 2])
-    with pytest.raises(CorruptError, match=f"mirror/{NAME}.*not taken"):
-        take_from(str, mirror, tmp_path / "corpus" / NAME)
-    assert list((tmp_path / "corpus").iterdir()) == [] and (mirror / NAME).stat().st_size == SIZE // 2
-
-
-def test_the_mirror_of_the_hub(tmp_path: Path) -> None:
-    (tmp_path / "someone" / "corpus" / "default").mkdir(parents=True)
-    (tmp_path / "someone" / "corpus" / "default" / NAME).write_bytes(WHOLE)
-    place = find_place(None, str(tmp_path), "someone/corpus")
-    assert Downloader(place, QUICK, threading.Event()).fetch(NAME, tmp_path / "out" / NAME)
-    with pytest.raises(MissingError, match="shard_00001.parquet is not in .*1 parquet files"):
-        Downloader(place, QUICK, threading.Event()).fetch("shard_00001.parquet", tmp_path / "out" / "b.parquet")
-    with pytest.raises(MissingError, match=r"hub_root=.*there is no folder.*corpus"):
-        find_place(None, str(tmp_path), "someone/other")
-    with pytest.raises(MissingError, match="data.source="):
-        find_place(str(tmp_path / "none"), None, "someone/other")
-    with pytest.raises(NanochatError, match="ftp://"):
-        find_place("ftp://host/x", None, "someone/other")
+def test_whoever_waits_for_another_sees_how_that_gets_on(server: FaultyServer, tmp_path: Path) -> None:
+    """An hour without a word would look like a hang."""
+    other = Lease(tmp_path / f".{NAME}.lock")
+    assert other.acquire(lambda: False)
+    part_path(tmp_path / NAME).write_bytes(b"x" * 123)
+    seen: list[int] = []
+    with other:
+        waiting = threading.Thread(
+            target=downloader(server).fetch, args=(NAME, tmp_path / NAME, lambda have, size: seen.append(have))
+        )
+        waiting.start()
+        while 123 not in seen:
+            time.sleep(0.01)
+        assert server.requests == []
+        part_path(tmp_path / NAME).unlink()
+    waiting.join(30)
+    assert only_the_whole_file(tmp_path)

@@ -9,6 +9,7 @@ import pytest
 
 from nanochat.data import files
 from nanochat.data.files import JsonlFile, ParquetFile, TextFile, TxtFile
+from nanochat.data.parquet_check import decode_all
 from nanochat.errors import CorruptError
 
 
@@ -27,6 +28,18 @@ def test_parquet_by_row_group(tmp_path: Path) -> None:
     assert file.read_block(1)[1:3] == texts[6:8]
 
 
+@pytest.mark.parametrize("kind", ["large_string", "string_view", "dictionary"])
+def test_parquet_as_other_writers_make_it(kind: str, tmp_path: Path) -> None:
+    texts = ["eins", None, "", "zwei", "eins", "drei"]
+    column = pa.array(texts).dictionary_encode() if kind == "dictionary" else pa.array(texts, getattr(pa, kind)())
+    pq.write_table(pa.table({"text": column}), tmp_path / "a.parquet", row_group_size=4)
+    assert pq.read_schema(tmp_path / "a.parquet").field("text").type == column.type
+    file = ParquetFile(tmp_path / "a.parquet")
+    assert [text for block in range(2) for text in file.read_block(block)] == ["eins", "", "", "zwei", "eins", "drei"]
+    assert file.read_block(0)[1:4] == ["", "", "zwei"] and file.read_block(0).size > 0
+    assert decode_all(tmp_path / "a.parquet").documents == 6
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [({"content": ["a"]}, "no column 'text'"), ({"text": [1]}, "is of type int64")],
@@ -35,6 +48,14 @@ def test_parquet_of_another_shape(tmp_path: Path, table: dict[str, list[object]]
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
     with pytest.raises(CorruptError, match=said):
         ParquetFile(tmp_path / "a.parquet")
+
+
+def test_parquet_with_bytes_that_are_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": ["needle"]}), path, compression="none", use_dictionary=False)
+    path.write_bytes(path.read_bytes().replace(b"needle", b"n\xff\xfedle"))
+    with pytest.raises(CorruptError, match=r"a\.parquet: row group 0 is unreadable .*UTF8"):
+        ParquetFile(path).read_block(0)
 
 
 def test_truncated_parquet_is_named(tmp_path: Path) -> None:

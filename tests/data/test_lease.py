@@ -1,5 +1,6 @@
 """One owner at a time; the dead are followed, the living are not."""
 
+import errno
 import json
 import os
 import threading
@@ -96,6 +97,37 @@ def test_a_process_of_this_host_that_is_gone_is_not_waited_for(path: Path) -> No
     assert lease(path).acquire(lambda: time.monotonic() - began > 5)
     foreign(path, host="elsewhere", process=pid)  # the same number on another machine is another process
     assert not lease(path).acquire(lambda: time.monotonic() - began > 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="a process's state is read from /proc")
+def test_a_killed_process_that_nobody_has_buried_is_gone(path: Path) -> None:
+    """As in containers whose first process does not wait for orphans."""
+    first = lease(path)
+    assert first.acquire(never)
+    host = json.loads(path.read_text())["host"]
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is still listed
+        foreign(path, host=host, process=pid)
+        began = time.monotonic()
+        assert lease(path).acquire(lambda: time.monotonic() - began > 2)
+    finally:
+        os.waitpid(pid, 0)
+
+
+def test_a_lock_that_cannot_be_written_is_not_left(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk the file is made and stays empty: it would keep everybody waiting for a dead owner."""
+
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("nanochat.data.lease.json.dump", full)
+        with pytest.raises(OSError, match="No space"):
+            lease(path).acquire(never)
+    assert not path.exists()
 
 
 def test_who_lost_it_knows(path: Path) -> None:

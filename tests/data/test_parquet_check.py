@@ -71,3 +71,11 @@ def test_another_column(tmp_path: Path) -> None:
     pq.write_table(pa.table({"content": ["x"]}), path)
     with pytest.raises(CorruptError, match="no column 'text'; it has content"):
         check_footer(path)
+
+
+def test_a_column_of_something_else(tmp_path: Path) -> None:
+    """It would be accepted now and refused when it is read."""
+    path = tmp_path / "shard.parquet"
+    pq.write_table(pa.table({"text": [1, 2]}), path)
+    with pytest.raises(CorruptError, match="column 'text' is of type int64; it must hold strings"):
+        check_footer(path)

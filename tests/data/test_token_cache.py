@@ -210,3 +210,13 @@ def test_threads_give_what_one_gives(folder: Path) -> None:
     one, many = DocEncoder(ByteTokenizer()), DocEncoder(ByteTokenizer(), workers=3)
     for count in (0, 1, 7, 8, len(texts)):
         assert [a.tolist() for a in one.encode(texts[:count])] == [b.tolist() for b in many.encode(texts[:count])]
+
+
+def test_the_same_bytes_read_in_another_way_are_other_tokens(tmp_path: Path) -> None:
+    """A line of jsonl that was renamed to .txt is one document as before, and another one."""
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text('{"text": "one"}\n')
+    assert len(Run(folder, paths=[folder / "a.jsonl"]).read()[0]) == 4
+    (folder / "a.jsonl").rename(folder / "a.txt")
+    assert len(Run(folder, paths=[folder / "a.txt"]).read()[0]) == 16

@@ -27,9 +27,9 @@ def copy_of(run: Path, name: str, *, cut_to: int | None = None) -> Path:
 
 
 def test_a_complete_run_is_left_alone(workshop: Workshop, base_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = copy_of(base_run, "complete")
+    run = copy_of(base_run, "finished")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
-    workshop.train("base", "run=complete")
+    workshop.train("base", "run=finished")
     assert "is complete; nothing to do" in capsys.readouterr().out
     changed = {path.name for path, at in before.items() if path.stat().st_mtime_ns != at}
     assert changed <= {"log.txt"}
@@ -72,6 +72,27 @@ def test_another_identity_is_refused_with_its_keys(workshop: Workshop, base_run:
     assert "lr.matrix was 0.02, is 0.03" in str(caught.value) and "seed was 42, is 7" in str(caught.value)
     assert "overwrite=true" in str(caught.value)
     assert steps_saved(workshop.folder("base", "other")) == [3, 6]
+
+
+@pytest.mark.parametrize("change", ["grown", "renamed", "new"])
+def test_a_changed_corpus_is_refused_by_the_name_of_the_file(
+    change: str, workshop: Workshop, base_run: Path, tmp_path: Path
+) -> None:
+    corpus = tmp_path / "corpus"
+    shutil.copytree(workshop.corpus, corpus)
+    first, *_ = sorted(corpus.iterdir())
+    if change == "grown":
+        first.write_bytes(first.read_bytes() + first.read_bytes())
+        said = rf"data\.files\.{first.name} was"
+    elif change == "renamed":
+        first.rename(corpus / f"0{first.name}")
+        said = rf"data\.files\.0{first.name} was null.*data\.files\.{first.name} was .* is null"
+    else:
+        shutil.copy(first, corpus / f"0{first.name}")
+        said = rf"data\.files\.0{first.name} was null"
+    run = copy_of(base_run, f"corpus-{change}")
+    with pytest.raises(MismatchError, match=said):
+        workshop.train("base", f"run={run.name}", f"data.root={corpus}")
 
 
 def test_placement_may_change(workshop: Workshop, base_run: Path) -> None:

@@ -3,8 +3,9 @@
 import random
 
 import pytest
+import tiktoken
 
-from nanochat.tokenizer.bpe import SPECIALS, Tokenizer
+from nanochat.tokenizer.bpe import SPECIALS, SPLIT_PATTERN, Tokenizer
 from nanochat.tokenizer.train import learn_merges, to_ranks
 
 LATIN = ["ba", "be", "bi", "ra", "re", "ri", "sta", "st", "ing", "er", "the", "and", "'ll", "'s"]
@@ -35,3 +36,9 @@ def learner(texts):
 def tokenizer(learner) -> Tokenizer:
     """The tiktoken side, from the same ranks."""
     return Tokenizer(to_ranks(learner))
+
+
+@pytest.fixture(scope="session")
+def published(learner) -> tiktoken.Encoding:
+    """tiktoken with the split pattern as it was published."""
+    return tiktoken.Encoding("published", pat_str=SPLIT_PATTERN, mergeable_ranks=to_ranks(learner), special_tokens={})

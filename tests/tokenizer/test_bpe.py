@@ -3,11 +3,20 @@ import subprocess
 import sys
 
 import pytest
+import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nanochat.errors import CorruptError, MismatchError, MissingError
-from nanochat.tokenizer.bpe import MAX_BLANK_RUN, SPECIALS, TOKEN_BYTES_FILE, TOKENIZER_FILE, Tokenizer
+from nanochat.tokenizer.bpe import (
+    FAST_PATTERN,
+    MAX_BLANK_RUN,
+    SPECIALS,
+    SPLIT_PATTERN,
+    TOKEN_BYTES_FILE,
+    TOKENIZER_FILE,
+    Tokenizer,
+)
 
 # text as users write it, and text that nobody would: any bytes, emoji, CJK, contractions, odd blanks
 ANY_TEXT = st.one_of(
@@ -23,6 +32,19 @@ ANY_TEXT = st.one_of(
 @settings(max_examples=300, deadline=None)
 def test_ids_equal_those_of_tokenizers(learner, tokenizer, text):
     assert tokenizer.encode(text) == learner.encode(text).ids
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=1000, deadline=None)
+def test_the_fast_pattern_splits_as_the_published_one(text):
+    """In another engine, where the splits themselves can be seen."""
+    assert regex.findall(FAST_PATTERN, text) == regex.findall(SPLIT_PATTERN, text)
+
+
+@given(text=ANY_TEXT)
+@settings(max_examples=300, deadline=None)
+def test_the_fast_pattern_gives_the_ids_of_the_published_one(tokenizer, published, text):
+    assert tokenizer.encode(text) == published.encode_ordinary(text)
 
 
 @given(text=ANY_TEXT)

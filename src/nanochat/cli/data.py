@@ -1,5 +1,6 @@
 """`nanochat data`: downloads, verifies and lists a corpus, and says how many shards a run needs."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from nanochat.config.load import compose_run
 from nanochat.config.naming import with_names
 from nanochat.config.root import Stage
 from nanochat.data.places import find_place
-from nanochat.data.shards import ShardFolder, State
+from nanochat.data.shards import ShardFolder
 from nanochat.errors import ConfigError, Interrupted, NanochatError
 from nanochat.plan.early import check_sizes
 from nanochat.plan.plan import make_plan
@@ -21,6 +22,9 @@ from nanochat.stages.job import Job
 from nanochat.stages.routing import stage_jobs
 
 _FLAGS = {"--list": "show what is there, fetch nothing", "--verify": "read all that is there, fetch and delete nothing"}
+_NUMBERS = re.compile(
+    r"\b[0-9a-f]{12}\b|\d+"
+)  # what two reasons differ by that are one: hashes, sizes, names of shards
 _USAGE = """nanochat data [key=value ...] [--list | --verify]
 
 Downloads what is missing of a corpus, in parallel; partial files are continued. As many training shards as
@@ -120,7 +124,6 @@ def _serve(wish: _Wish, flag: str | None) -> int:
 def _fetch(wish: _Wish, folder: ShardFolder, display: Display) -> int:
     """Everything that is missing; what failed is named in the end, and what came is kept."""
     missing = folder.missing()
-    damaged = [s for s in map(folder.standing, folder.shards) if s.state is State.damaged]
     if missing:
         place = find_place(wish.data.source, wish.job.config.hub_root, wish.data.dataset)
         print(f"fetching {len(missing):,} of {len(folder.shards):,} files from {place.where}")
@@ -133,20 +136,18 @@ def _fetch(wish: _Wish, folder: ShardFolder, display: Display) -> int:
             f"stopped: {len(folder.shards) - len(left):,} of {len(folder.shards):,} shards are there, {len(left):,} "
             f"are not; what came of them is kept, and the same command goes on"
         ) from None
-    list_shards(folder)
-    for each in damaged:
-        print(f"damaged: {each.why}; delete it, and the same command fetches it again")
+    code = list_shards(folder)
     if failed:
         raise _failure(failed, len(folder.shards))
-    return 1 if damaged else 0
+    return code
 
 
 def _failure(failed: dict[str, NanochatError], total: int) -> NanochatError:
-    """One paragraph: every shard by name, each reason once."""
-    reasons: dict[str, list[str]] = {}
+    """One paragraph: the shards by name, each reason once, as it was given for the first of them."""
+    alike: dict[str, list[str]] = {}
     for name, error in failed.items():
-        reasons.setdefault(str(error), []).append(name)
-    said = "; ".join(f"{_names(names)}: {reason}" for reason, names in reasons.items())
+        alike.setdefault(_NUMBERS.sub("", str(error)), []).append(name)
+    said = "; ".join(f"{_names(names)}: {failed[names[0]]}" for names in alike.values())
     kept = f", and {total - len(failed):,} are there and stay" if total > len(failed) else ""
     return NanochatError(f"{len(failed)} of {total:,} shards failed{kept}. {said}")
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from nanochat.config.fields import identity, placement
 
+HUB_SAMPLES = "samples"  # what hub_root says for the handful of rows that come with the package
+
 
 class DataKind(StrEnum):
     """Where the text comes from; all but the last are corpora."""

@@ -54,9 +54,10 @@ class FilePart:
         return (self._file.read_block(block) for block in range(len(self._ends)))
 
     def digest(self) -> str:
-        """sha256 of the whole file, where the fingerprint takes samples of a large one."""
+        """sha256 of how the file is read and of all of it, where the fingerprint takes samples of a large one."""
+        digest = hashlib.sha256(self._path.suffix.encode())  # the same bytes are other documents in .jsonl and .txt
         with self._path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, lambda: digest).hexdigest()
 
     def fingerprint(self) -> dict[str, Any]:
         """Computed once, since it reads up to 16 MiB."""
@@ -81,6 +82,7 @@ class FileDocuments:
         self._parts: list[FilePart] = []
         self._ends: list[int] = []  # documents up to the end of each opened file
         self._cache: LRU[tuple[int, int], Sequence[str]] = LRU(CACHE_BYTES)
+        self._near: tuple[int, int, Sequence[str]] = 0, 0, ()  # the block last read from, and its documents' numbers
 
     def __len__(self) -> int:
         """Number of documents; opens all files."""
@@ -125,13 +127,21 @@ class FileDocuments:
 
     def __getitem__(self, index: int) -> str:
         """One document; IndexError past the end."""
-        number, inside = self._find(index)
-        block, place = self._parts[number].place(inside)
+        first, end, texts = self._near  # the lanes stand close together, mostly in one block
+        if not first <= index < end:
+            number, inside = self._find(index)
+            block, place = self._parts[number].place(inside)
+            texts = self._block(number, block)
+            first = index - place
+            self._near = first, first + len(texts), texts
+        return texts[index - first]
+
+    def _block(self, number: int, block: int) -> Sequence[str]:
         texts = self._cache.get((number, block))
         if texts is None:
             texts, size = self._parts[number].read(block)
             self._cache.put((number, block), texts, size)
-        return texts[place]
+        return texts
 
     def __iter__(self) -> Iterator[str]:
         """All documents in order; later files are opened when they are reached."""

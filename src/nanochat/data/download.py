@@ -75,14 +75,21 @@ class Downloader:
         self._check_possible()
         target.parent.mkdir(parents=True, exist_ok=True)
         lease = Lease(target.with_name(f".{target.name}.lock"))
-        if not lease.acquire(unless=lambda: target.is_file() or self._stop.is_set()):
+        tell = progress or (lambda have, size: None)
+
+        def needless() -> bool:
+            """Asked again and again while another process has the file in its hands: shows how that gets on."""
+            tell(leftovers(target) or 0, None)
+            return target.is_file() or self._stop.is_set()
+
+        if not lease.acquire(unless=needless):
             if target.is_file():
                 return False
             raise Stopped
         with lease:
             if target.is_file():
                 return False
-            self._fill(name, target, progress or (lambda have, size: None), lease)
+            self._fill(name, target, tell, lease)
         return True
 
     def _check_possible(self) -> None:
@@ -96,7 +103,7 @@ class Downloader:
         if isinstance(self.place, FolderPlace):
             _take(self.place.find(name), part)
         else:
-            with httpx.Client(follow_redirects=True, timeout=self._patience.timeout) as client:
+            with self._client() as client:
                 wanted = lambda: lease.held() and not self._stop.is_set()  # noqa: E731
                 self._download(client, self.place, name, part, progress, wanted)
         if not lease.check():  # we slept, and another has begun
@@ -106,6 +113,14 @@ class Downloader:
         part.path.replace(target)
         sync_folder(target.parent)
         part.forget()
+
+    def _client(self) -> httpx.Client:
+        try:
+            return httpx.Client(follow_redirects=True, timeout=self._patience.timeout)
+        except (ImportError, ValueError, httpx.InvalidURL) as error:
+            raise NanochatError(
+                f"the proxy of the environment (ALL_PROXY, HTTPS_PROXY, HTTP_PROXY) cannot be used: {error}"
+            ) from error
 
     def _download(
         self,
@@ -193,16 +208,12 @@ def _sha256(path: Path) -> str:
 
 
 def _take(source: Path, part: Part) -> None:
-    """A hard link to a file of a folder, or a copy of it where it lies on another file system. Never written to."""
+    """A copy of a file of a folder, and no link to it: what is written into either must not reach the other."""
     part.drop()
-    real = source.resolve()
-    try:
-        os.link(real, part.path)
-    except OSError:
-        shutil.copyfile(real, part.path)
-        if part.have != real.stat().st_size:
-            part.drop()
-            raise CorruptError(f"{source} changed while it was copied; try again") from None
+    shutil.copyfile(source, part.path)
+    if part.have != source.stat().st_size:
+        part.drop()
+        raise CorruptError(f"{source} changed while it was copied; try again")
     try:
         decode_all(part.path)
     except CorruptError as error:

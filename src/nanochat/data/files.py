@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nanochat.data.parquet_check import check_strings
 from nanochat.errors import CorruptError, nearest
 
 LINES_PER_BLOCK = 256
@@ -32,11 +33,16 @@ class TextFile(Protocol):
 
 
 class ArrowTexts(Sequence[str]):
-    """A string column that becomes Python strings one at a time (a row group can hold gigabytes)."""
+    """A string column that becomes Python strings one at a time (a row group can hold gigabytes).
+
+    Notable: the usual column (one chunk, no nulls) is decoded straight from its buffers; `as_py` of a pyarrow scalar
+    takes three times as long, which is two percent of what tokenising the text takes.
+    """
 
     def __init__(self, column: Any) -> None:
         """`column` is a pyarrow ChunkedArray of strings."""
-        self._column = column.chunk(0) if column.num_chunks == 1 else column  # the usual case, and quicker
+        self._column = column.chunk(0) if column.num_chunks == 1 else column
+        self._ends, self._raw = _buffers(self._column) if column.num_chunks == 1 else (None, None)
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -50,12 +56,26 @@ class ArrowTexts(Sequence[str]):
         """One text, or those of a slice."""
         if isinstance(index, slice):
             return [text or "" for text in self._column[index].to_pylist()]
-        return self._column[index].as_py() or ""
+        if self._ends is None or self._raw is None or index < 0:
+            return self._column[index].as_py() or ""
+        return str(self._raw[self._ends[index] : self._ends[index + 1]], "utf-8")
 
     @property
     def size(self) -> int:
         """Bytes held."""
         return int(self._column.nbytes)
+
+
+def _buffers(array: Any) -> tuple[memoryview | None, memoryview | None]:
+    """Where each text begins and ends, and the bytes of all; None for an array that is not laid out like that."""
+    wide = {pa.string(): "i", pa.large_string(): "q"}.get(array.type)
+    if wide is None or array.null_count or not len(array):
+        return None, None
+    _, ends, raw = array.buffers()
+    if raw is None:  # all are empty
+        return None, None
+    bounds: memoryview = memoryview(ends).cast("B").cast(wide)  # type: ignore[call-overload]
+    return bounds[array.offset : array.offset + len(array) + 1], memoryview(raw).cast("B")
 
 
 class ParquetFile:
@@ -71,9 +91,7 @@ class ParquetFile:
         schema = file.schema_arrow
         if "text" not in schema.names:
             raise CorruptError(f"{path} has no column 'text'; {nearest('text', schema.names)}; rename the column")
-        kind = schema.field("text").type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            raise CorruptError(f"{path}: column 'text' is of type {kind}; it must hold strings")
+        check_strings(path, schema)
         self._footer = file.metadata
         self.block_sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
 
@@ -81,10 +99,11 @@ class ParquetFile:
         """The documents of one row group."""
         try:
             with pq.ParquetFile(self._path, metadata=self._footer) as file:
-                table = file.read_row_group(block, columns=["text"], use_threads=False)
+                column = file.read_row_group(block, columns=["text"], use_threads=False).column("text")
+            column.validate(full=True)  # UTF-8 included; under one percent of what tokenising takes
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(f"{self._path}: row group {block} is unreadable ({error}); fetch it again") from error
-        return ArrowTexts(table.column("text"))
+        return ArrowTexts(column)
 
 
 class JsonlFile:

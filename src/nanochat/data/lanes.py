@@ -69,9 +69,12 @@ class LaneStream:
         self._filled = {lane: cursor.number + rooms[lane] for lane, cursor in self._cursors.items()}
         asked = [(cursor, cursor.missing(rooms[lane] + self._pace)) for lane, cursor in self._cursors.items()]
         indices = [cursor.indices_of(numbers) for cursor, numbers in asked]
-        tokens = iter(self._docs.get_many([index for some in indices for index in some]))
+        tokens = self._docs.get_many([index for some in indices for index in some])
+        end = 0
         for (cursor, numbers), some in zip(asked, indices, strict=True):
-            cursor.supply([Doc(n, i, *next(tokens)) for n, i in zip(numbers, some, strict=True)])
+            start, end = end, end + len(some)
+            own = zip(numbers, some, tokens[start:end], strict=True)
+            cursor.supply([Doc(number, index, ids, mask) for number, index, (ids, mask) in own])
 
     def set_pace(self) -> None:
         """Learn from what the lanes took since `read_ahead`, beyond what filled their buffers."""

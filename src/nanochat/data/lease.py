@@ -87,8 +87,12 @@ class Lease:
             handle = os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
         except FileExistsError:
             return False
-        with os.fdopen(handle, "w") as file:
-            json.dump({"token": self._token, "host": _host(), "process": os.getpid()}, file)
+        try:
+            with os.fdopen(handle, "w") as file:
+                json.dump({"token": self._token, "host": _host(), "process": os.getpid()}, file)
+        except OSError:  # a full disk: an empty lock names no owner, and would be waited for
+            self._path.unlink(missing_ok=True)
+            raise
         return True
 
     def _renew(self) -> None:
@@ -135,8 +139,17 @@ def _owner_is_gone(content: str) -> bool:
         if owner["host"] != _host():
             return False
         os.kill(int(owner["process"]), 0)
+        return _is_zombie(int(owner["process"]))
     except ProcessLookupError:
         return True
     except (ValueError, KeyError, TypeError, OSError):  # half written, or a process of another user
         return False
-    return False
+
+
+def _is_zombie(process: int) -> bool:
+    """Ended, but not waited for by its parent, as in containers whose first process waits for nobody."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return state.rpartition(")")[2].split()[:1] == ["Z"]

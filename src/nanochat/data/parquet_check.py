@@ -67,12 +67,21 @@ def decode_all(path: Path) -> Contents:
 def _open(path: Path) -> pq.ParquetFile:
     try:
         file = pq.ParquetFile(path, page_checksum_verification=True)
-        names = file.schema_arrow.names
+        schema = file.schema_arrow
     except (pa.ArrowException, OSError) as error:
         raise CorruptError(f"{path} has no readable footer ({_first_line(error)})") from error
-    if "text" not in names:
-        raise CorruptError(f"{path} has no column 'text'; it has {', '.join(names) or 'none'}")
+    if "text" not in schema.names:
+        raise CorruptError(f"{path} has no column 'text'; it has {', '.join(schema.names) or 'none'}")
+    check_strings(path, schema)
     return file
+
+
+def check_strings(path: Path, schema: pa.Schema) -> None:
+    """CorruptError unless the column `text` holds what a reader takes (data/files.py)."""
+    kind = schema.field("text").type
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind  # of a category of pandas
+    if not any(is_one(values) for is_one in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)):
+        raise CorruptError(f"{path}: column 'text' is of type {kind}; it must hold strings")
 
 
 def _first_line(error: Exception) -> str:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from nanochat.config.data import HUB_SAMPLES
 from nanochat.errors import ConfigError, MissingError
 
 HUB = "https://huggingface.co"
 _HUB_HOST = "huggingface.co"
+_THE_HUB = "the hub"
 _OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
@@ -35,7 +37,7 @@ class WebPlace:
 
     @property
     def is_hub(self) -> bool:
-        """Whether it is the hub, which takes a token and can be forbidden by HF_HUB_OFFLINE."""
+        """Whether it is the hub itself, which takes a token."""
         return urlsplit(self.base).hostname == _HUB_HOST
 
     def headers(self, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -44,9 +46,9 @@ class WebPlace:
         return {"Authorization": f"Bearer {token}"} if token and self.is_hub and self.base.startswith("https:") else {}
 
     def forbidden_by(self, environment: Mapping[str, str] = os.environ) -> str | None:
-        """The variable that forbids to ask the hub, if this is the hub."""
+        """The variable that forbids to ask the hub, if this is the hub or what HF_ENDPOINT puts in its place."""
         asked = [name for name in _OFFLINE if environment.get(name, "").lower() in ("1", "true", "yes", "on")]
-        return asked[0] if asked and self.is_hub else None
+        return asked[0] if asked and (self.is_hub or self.key == _THE_HUB) else None
 
 
 @dataclass(frozen=True)
@@ -85,10 +87,11 @@ def find_place(source: str | None, hub_root: str | None, dataset: str) -> Place:
     """
     if source is not None:
         return _asked(source)
-    if hub_root is not None:
+    if hub_root is not None and hub_root != HUB_SAMPLES:  # there are no samples of corpora
         folder = Path(hub_root).expanduser().absolute() / dataset
         return FolderPlace(_existing(folder, f"hub_root={hub_root}"), f"hub_root={hub_root}")
-    return WebPlace(f"{HUB}/datasets/{dataset}/resolve/main", "the hub")
+    endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or HUB
+    return WebPlace(f"{endpoint}/datasets/{dataset}/resolve/main", _THE_HUB)
 
 
 def _asked(source: str) -> Place:

@@ -164,13 +164,13 @@ def _check_status(response: httpx.Response, url: str, part: Part) -> None:
 
 def _receive(response: httpx.Response, url: str, part: Part, progress: Progress, wanted: Callable[[], bool]) -> None:
     about, start = _describe(response, url)
-    if response.status_code == 206:
+    if response.status_code == 206 and not (start == 0 and part.have == 0):  # some servers call the whole a range
         _check_continues(part, about, start)
     else:
         part.begin(about)
     have = part.have
     with part.path.open("ab", buffering=0) as file:
-        for chunk in response.iter_raw():
+        for chunk in response.iter_bytes():  # a server or proxy may compress though we ask it not to
             file.write(chunk)
             have += len(chunk)
             progress(have, about.size)
@@ -200,18 +200,18 @@ def _describe(response: httpx.Response, url: str) -> tuple[About, int | None]:
     announced = next((a.headers["X-Linked-Size"] for a in answers if "X-Linked-Size" in a.headers), "")
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
     length = response.headers.get("Content-Length", "")
-    encoded = response.headers.get("Content-Encoding", "identity") != "identity"
-    size = int(found[2]) if found and response.status_code == 206 else None
-    if size is None and response.status_code == 200 and length.isdigit() and not encoded:
+    plain = response.headers.get("Content-Encoding", "identity") == "identity"
+    size = int(found[2]) if found and response.status_code == 206 and plain else None
+    if size is None and response.status_code == 200 and length.isdecimal() and plain:
         size = int(length)
-    if announced.isdigit() and size not in (None, int(announced)):
+    if announced.isdecimal() and size not in (None, int(announced)):
         raise Hiccup(f"the server announced {int(announced):,} bytes and sends {size:,}")
     digest = _SHA256.fullmatch(linked)
     about = About(
         url=url,
-        etag=response.headers.get("ETag"),
-        modified=response.headers.get("Last-Modified"),
-        size=int(announced) if announced.isdigit() else size,
+        etag=response.headers.get("ETag") if plain else None,  # a range of it would be one of the compressed bytes
+        modified=response.headers.get("Last-Modified") if plain else None,
+        size=int(announced) if announced.isdecimal() else size,
         sha256=digest[1] if digest else None,
     )
     return about, int(found[1]) if found else None
@@ -221,9 +221,9 @@ def retry_after(value: str | None) -> float | None:
     """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110 section 10.2.3)."""
     if not value:
         return None
-    if value.strip().isdigit():
+    if value.strip().isdecimal():
         return float(value)
-    with suppress(ValueError, TypeError):
+    with suppress(ValueError, TypeError, OverflowError):
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
     return None
 

@@ -112,13 +112,13 @@ def open_docs(
 
 
 def data_manifest(config: RunConfig) -> dict[str, Any]:
-    """A cheap mark of which files a corpus is made of; the loader's fingerprint compares their contents."""
+    """Name -> size of the files of a corpus, cheap to know; the loader's fingerprint compares their contents."""
     data = config.data
     if not isinstance(data, CorpusConfig) or data.kind != DataKind.text or data.root is None:
         return {}
     root = Path(data.root).expanduser().absolute()
-    listed = [(path.name, path.stat().st_size) for path in find_files(root)]
-    return {"count": len(listed), "sizes": hashlib.sha256(json.dumps(listed).encode()).hexdigest()[:16]}
+    base = root if root.is_dir() else root.parent
+    return {path.relative_to(base).as_posix(): f"{path.stat().st_size:,} bytes" for path in find_files(root)}
 
 
 def needs_size(config: RunConfig) -> bool:

