@@ -88,6 +88,13 @@ def test_stage_defaults_are_those_of_the_guide() -> None:
     assert mid["train.target_param_data_ratio"] is None and sft["train.target_param_data_ratio"] is None
 
 
+@pytest.mark.parametrize("stage", ["base", "mid", "sft"])
+def test_an_eval_option_that_is_chosen_wins_over_the_stages_own(stage: str) -> None:
+    off = flatten(compose_run([f"stage={stage}", "eval=none"]).config)
+    assert {off[f"eval.{key}"] for key in ("every", "sample_every", "metrics_every", "core_every")} == {-1}
+    assert flatten(compose_run([f"stage={stage}", "eval=quick"]).config)["eval.tokens"] == 65536
+
+
 def test_optimizer_defaults_are_those_of_the_guide() -> None:
     flat = flatten(compose_run([]).config)
     wanted = {"embedding_lr": 0.2, "unembedding_lr": 0.004, "matrix_lr": 0.02, "weight_decay": 0.0, "ns_steps": 5}

@@ -85,6 +85,14 @@ def test_refused(target: str, args: dict[str, Any] | None, plugins: tuple[str, .
         build(target, args, plugins)
 
 
-def test_an_error_of_the_class_itself_passes_through() -> None:
-    with pytest.raises(TypeError, match="from inside"):
+def test_an_error_of_the_class_itself_is_told_with_its_line() -> None:
+    said = r"_target_=own_plugin.Mine: its __init__ raised TypeError: from inside \(.*own_plugin.py:13\)"
+    with pytest.raises(ConfigError, match=said):
         build("own_plugin.Mine", {"size": -1})
+
+
+@pytest.mark.parametrize(("source", "words"), [("1 / 0", "ZeroDivisionError.*wrong.py:1"), ("def (", "SyntaxError")])
+def test_an_error_while_importing_is_told_too(here: Path, source: str, words: str) -> None:
+    (here / "own_wrong.py").write_text(source)
+    with pytest.raises(ConfigError, match=f"the import of own_wrong raised {words}"):
+        build_own("data.tasks.mine", "own_wrong.Mine", {}, ["own_wrong"], object)

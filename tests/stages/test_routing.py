@@ -46,6 +46,15 @@ def test_a_task_goes_to_the_stages_that_have_it() -> None:
     assert [str(s) for s in found.stages] == ["mid", "sft"]
 
 
+def test_the_mixture_that_a_stage_gets_of_its_own_decides_which_tasks_it_has() -> None:
+    """arithmetic is a task of data=mid_generated, not of data=mid."""
+    own = "pipeline.overrides.mid=['data=mid_generated']"
+    found = {
+        r.override: [str(stage) for stage in r.stages] for r in route(pipeline(own, "data.tasks.arithmetic.stop=5"))
+    }
+    assert found["data.tasks.arithmetic.stop=5"] == ["mid"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -109,6 +118,25 @@ def test_the_personality_recipe() -> None:
         assert isinstance(data, MixtureConfig)
         assert data.identity == jobs["identity"].identity.out == "B/identity/personality.jsonl"
         assert (data.tasks["identity"]["repeat"], data.tasks["smoltalk"]["stop"]) == (3, 5000)
+
+
+def test_the_file_of_a_persona_is_named_once() -> None:
+    job = pipeline("experiment=personality", "base_dir=B", "run=ada", "identity.out=ada.jsonl")
+    found = {r.override: [str(s) for s in r.stages] for r in route(job)}
+    assert found["identity.out=ada.jsonl"] == ["identity", "mid", "sft"]
+    configs = [j.config for j in stage_jobs(job) if j.config.stage in ("mid", "sft")]
+    assert [c.data.identity for c in configs if isinstance(c.data, MixtureConfig)] == ["ada.jsonl", "ada.jsonl"]
+
+
+def test_the_personality_recipe_shrunk_reads_what_its_identity_stage_makes() -> None:
+    jobs = {
+        str(j.config.stage): j.config
+        for j in stage_jobs(pipeline("experiment=personality", "debug=tiny", "base_dir=B"))
+    }
+    for stage in ("mid", "sft"):
+        data = jobs[stage].data
+        assert isinstance(data, MixtureConfig)
+        assert data.identity == jobs["identity"].identity.out == "B/identity/tiny.jsonl"
 
 
 def test_an_experiment_sets_values_for_single_stages() -> None:

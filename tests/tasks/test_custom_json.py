@@ -73,6 +73,8 @@ def test_from_spec(tmp_path):
         build_task(TaskSpec(task="custom_json", key="data.tasks.mine"), context)
     with pytest.raises(MissingError, match=r"data.tasks.path=.*none.jsonl: no such file"):
         build_task(TaskSpec(task="custom_json", path=str(tmp_path / "none.jsonl")), context)
+    with pytest.raises(MissingError, match=r"path=.* is a folder; give one JSONL file"):
+        build_task(TaskSpec(task="custom_json", path=str(tmp_path)), context)
 
 
 def test_identity_looks_in_four_places(tmp_path):

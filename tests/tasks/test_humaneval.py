@@ -31,6 +31,8 @@ def test_conversation(task: HumanEval) -> None:
         (PROMPT + "    return sqrt(x)", True),
         ("Here:\n```python\ndef root(x):\n    return sqrt(x)\n```\nDone.\n```\nnot this\n```", True),  # prompt's import
         ("```\ndef root(x):\n    return x ** 0.5\n```", True),
+        ("```Python3\ndef root(x):\n    return sqrt(x)\n```", True),
+        ("```py\r\ndef root(x):\r\n    return sqrt(x)\r\n```", True),
         ("def root(x):\n    return x", False),
         ("def other(x):\n    return sqrt(x)", False),
         ("I do not know.", False),

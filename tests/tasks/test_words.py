@@ -135,6 +135,11 @@ def test_when_nothing_is_downloaded(tmp_path, answers, monkeypatch):
     assert answers["asked"] == 0
 
 
+def test_the_first_word_after_a_byte_order_mark_counts(tmp_path):
+    (tmp_path / "own.txt").write_bytes(b"\xef\xbb\xbfApple\r\nbanana\r\n")
+    assert load_words(str(tmp_path / "own.txt"), tmp_path)[0] == ["apple", "banana"]
+
+
 def test_the_real_list_of_370_099_words(tmp_path):
     """The splits of the real list are disjoint in what the tasks make of it, not only as sets of words."""
     words, _ = load_words(str(shared_data("words_alpha.txt")), tmp_path)

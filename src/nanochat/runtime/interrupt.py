@@ -22,8 +22,11 @@ class InterruptFlag:
 
 
 @contextmanager
-def watch_signals() -> Iterator[InterruptFlag]:
-    """Within the block the signals set the flag; the former handlers come back after it. Main thread only."""
+def watch_signals(doing: str = "finishing this step, then saving") -> Iterator[InterruptFlag]:
+    """Within the block the signals set the flag; the former handlers come back after it. Main thread only.
+
+    `doing` is what the user is told to wait for.
+    """
     flag = InterruptFlag()
 
     def handle(number: int, frame: FrameType | None) -> None:
@@ -32,7 +35,7 @@ def watch_signals() -> Iterator[InterruptFlag]:
                 raise KeyboardInterrupt
             return
         flag.name = signal.Signals(number).name
-        _announce(f"\n{flag.name}: finishing this step, then saving (Ctrl-C again ends at once)\n")
+        _announce(f"\n{flag.name}: {doing} (Ctrl-C again ends at once)\n")
 
     former = {number: signal.signal(number, handle) for number in WATCHED}
     try:

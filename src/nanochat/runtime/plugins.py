@@ -8,19 +8,36 @@ that a file in it never stands in for a module of a package.
 import importlib
 import inspect
 import sys
-from collections.abc import Iterable, Mapping
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from nanochat.errors import ConfigError, nearest
+from nanochat.errors import ConfigError, NanochatError, nearest
 
 T = TypeVar("T")
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Within the block an exception of the user's own code becomes a ConfigError: `what`, the exception, the line."""
+    try:
+        yield
+    except NanochatError:
+        raise
+    except Exception as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise ConfigError(
+            f"{what} raised {said} ({frame.filename}:{frame.lineno}); HYDRA_FULL_ERROR=1 shows the way there."
+        ) from error
 
 
 def build_own(key: str, target: str, args: Mapping[str, Any], plugins: Iterable[str], base: type[T]) -> T:
     """`target(**args)`, which must derive from `base`. ConfigError names `key` and what is wrong.
 
-    `key` is where `_target_` and `args` stand in the config. An exception of the class itself passes through.
+    `key` is where `_target_` and `args` stand in the config.
     """
     kind = load_class(f"{key}._target_", target, tuple(plugins))
     if not issubclass(kind, base):
@@ -33,7 +50,8 @@ def build_own(key: str, target: str, args: Mapping[str, Any], plugins: Iterable[
     except TypeError as error:
         takes = ", ".join(inspect.signature(kind).parameters) or "nothing"
         raise ConfigError(f"{key}.args={dict(args)}: {error}; {target} takes {takes}.") from error
-    return kind(**args)
+    with told(f"{key}._target_={target}: its __init__"):
+        return kind(**args)
 
 
 def load_class(key: str, target: str, plugins: tuple[str, ...]) -> type[Any]:
@@ -60,11 +78,12 @@ def _import(key: str, module_name: str) -> Any:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.append(here)
-    try:
-        return importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise ConfigError(f"{key}: {module_name} needs a module that is not there: {error.name}.") from error
-        raise ConfigError(
-            f"{key}: there is no module {module_name} (looked in {here} and in what is installed)."
-        ) from error
+    with told(f"{key}: the import of {module_name}"):
+        try:
+            return importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise ConfigError(f"{key}: {module_name} needs a module that is not there: {error.name}.") from error
+            raise ConfigError(
+                f"{key}: there is no module {module_name} (looked in {here} and in what is installed)."
+            ) from error

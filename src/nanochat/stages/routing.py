@@ -1,6 +1,6 @@
 """Which override of a pipeline goes to which of its stages.
 
-    persona=, identity=, their keys     -> identity
+    persona=, identity=, their keys     -> identity; identity.out, which a mixture may read, to mid and sft too
     data=, keys of a corpus             -> tokenizer, base
     keys of a mixture (data.tasks.*)    -> mid, sft, eval, those of them that have the key
     train.*                             -> none: by pipeline.overrides.<stage> only
@@ -79,6 +79,8 @@ def _candidates(key: str) -> tuple[Stage, ...]:
         return _CORPUS_STAGES
     if group == "data" and first in _MIXTURE_KEYS:
         return _MIXTURE_STAGES
+    if key == "identity.out":
+        return (Stage.identity, Stage.mid, Stage.sft)
     if group in ("persona", "identity"):
         return (Stage.identity,)
     return () if group in ("train", "init_from") else _RUNNABLE
@@ -89,7 +91,7 @@ def _accepts(stage: Stage, override: str, key: str, job: Job) -> bool:
     if stage not in _MIXTURE_STAGES or not key.startswith("data."):
         return True
     try:
-        compose_run([f"stage={stage}", *_selections(job), override], job.config_dirs)
+        compose_run([f"stage={stage}", *_selections(job), *_own_data(job, stage), override], job.config_dirs)
     except ConfigError:
         return False
     return True
@@ -98,7 +100,13 @@ def _accepts(stage: Stage, override: str, key: str, job: Job) -> bool:
 def _refuse(override: str, candidates: Sequence[Stage], job: Job) -> None:
     """Raises what the first stage that could have taken the override says against it."""
     for stage in candidates[:1]:
-        compose_run([f"stage={stage}", *_selections(job), override], job.config_dirs)
+        compose_run([f"stage={stage}", *_selections(job), *_own_data(job, stage), override], job.config_dirs)
+
+
+def _own_data(job: Job, stage: Stage) -> list[str]:
+    """The mixture that `pipeline.overrides` chooses for the stage: its tasks decide which keys there are."""
+    own = job.config.pipeline.overrides.get(str(stage)) or []
+    return [o for o in own if isinstance(o, str) and o.startswith("data=")] if isinstance(own, list) else []
 
 
 def _selections(job: Job) -> list[str]:

@@ -129,7 +129,7 @@ class Project:
 
         try:
             generation = Generation(maker, self.wish, self._persona, work, tally, show)
-            with watch_signals() as flag:
+            with watch_signals("taking in the answers that are under way") as flag:
                 generation.run(stop, lambda: flag.name is not None)
             return flag.name
         finally:

@@ -87,6 +87,8 @@ def packaged_identity() -> bytes:
 def read_file(key: str, path: str) -> bytes:
     """The contents of the file that `key` names; MissingError if it is not there."""
     file = Path(path).expanduser()
+    if file.is_dir():
+        raise MissingError(f"{key}={path} is a folder; give one JSONL file, and an entry to each other one.")
     if not file.is_file():
         raise MissingError(f"{key}={path}: no such file (looked for {file.absolute()}).")
     return file.read_bytes()

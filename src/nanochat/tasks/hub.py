@@ -17,9 +17,11 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from numpy.random import default_rng
 
+from nanochat.config.data import HUB_SAMPLES
 from nanochat.errors import ConfigError, CorruptError, MissingError, nearest
 from nanochat.runtime.offline import is_reachable, offline_switch
 from nanochat.tasks.base import Task
+from nanochat.tasks.hub_samples import sample_rows, samples_mark
 from nanochat.tasks.spec import TaskContext, TaskSpec
 
 SHUFFLE_SEED = 42
@@ -42,7 +44,7 @@ class Asked(NamedTuple):
         """What to do if it is not there, for the end of an error."""
         return (
             f"hub_root=FOLDER reads a mirror of the hub ({self.dataset}/{self.config}/{self.split}-*-of-*.parquet in "
-            f"it); ~{self.key} leaves the task out."
+            f"it); ~{self.key} leaves the task out; data=mid_generated and data=sft_generated need no data set."
         )
 
 
@@ -119,10 +121,21 @@ class HubTask(Task):
 
 
 def open_rows(asked: Asked, hub_root: str | None, columns: Sequence[str]) -> HubRows:
-    """The rows from the mirror at `hub_root`, else from the hub. MissingError, CorruptError."""
+    """The rows from `hub_root` (a mirror, or the packaged samples), else from the hub. MissingError, CorruptError."""
+    if hub_root == HUB_SAMPLES:
+        return _from_samples(asked)
     if hub_root is not None:
         return _from_mirror(asked, Path(hub_root).expanduser().absolute(), columns)
     return _from_hub(asked, columns)
+
+
+def _from_samples(asked: Asked) -> HubRows:
+    rows = sample_rows(asked.dataset, asked.config, asked.split)
+    if not rows:
+        raise MissingError(
+            f"{asked.key}: hub_root={HUB_SAMPLES} has no row of {asked}; leave the task out: ~{asked.key}"
+        )
+    return HubRows(len(rows), rows.__getitem__, samples_mark)
 
 
 def _from_mirror(asked: Asked, root: Path, columns: Sequence[str]) -> HubRows:
@@ -139,6 +152,9 @@ def _from_mirror(asked: Asked, root: Path, columns: Sequence[str]) -> HubRows:
         except (pa.ArrowException, OSError) as error:
             raise CorruptError(f"{path} is no readable parquet file ({error}); fetch it again") from error
     table = pa.concat_tables(tables)
+    empty = [name for name in columns if table.column(name).null_count]
+    if empty:
+        raise CorruptError(f"{asked.key}: {paths[0].parent} has rows without {', '.join(empty)}; fetch it again")
     values = [table.column(name) for name in columns]
     return HubRows(
         table.num_rows,

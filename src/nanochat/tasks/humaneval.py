@@ -7,7 +7,7 @@ from nanochat.runtime.sandbox import run_python
 from nanochat.tasks.base import Conversation, chat
 from nanochat.tasks.hub import HubTask
 
-FENCED = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)\n?```", re.DOTALL)
+FENCED = re.compile(r"```[^`\n]*\n(.*?)\n?```", re.DOTALL)
 
 
 class HumanEval(HubTask):

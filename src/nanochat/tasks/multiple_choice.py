@@ -45,11 +45,23 @@ class MultipleChoiceTask(Task):
     def __getitem__(self, index: int) -> Conversation:
         """The question as a conversation; `letters` are those that evaluation compares."""
         problem = self.problem(index)
+        check_problem(problem)
         return {**chat(prompt(problem), problem.answer), "letters": list(problem.letters)}
 
     def evaluate(self, conversation: Conversation, answer: str) -> bool:
         """Is it the right letter?"""
         return answer.strip() == answer_text(conversation)
+
+
+def check_problem(problem: Problem) -> None:
+    """ValueError for a problem that no answer could be right for, or whose letters cannot be compared."""
+    letters = list(problem.letters)
+    if len(letters) != len(problem.choices):
+        raise ValueError(f"{len(problem.choices)} choices, but the letters {letters}")
+    if not all(isinstance(letter, str) and len(letter) == 1 and letter.isascii() for letter in letters):
+        raise ValueError(f"letters={letters}: each is a single character of ASCII")
+    if problem.answer not in letters:
+        raise ValueError(f"answer={problem.answer!r} is none of the letters {letters}")
 
 
 def prompt(problem: Problem) -> str:

@@ -11,6 +11,7 @@ from nanochat.tasks.custom_json import CustomJSON, Identity
 from nanochat.tasks.gsm8k import GSM8K
 from nanochat.tasks.humaneval import HumanEval
 from nanochat.tasks.mmlu import MMLU
+from nanochat.tasks.own import OwnTask
 from nanochat.tasks.simple_spelling import SimpleSpelling
 from nanochat.tasks.smoltalk import SmolTalk
 from nanochat.tasks.spec import TaskContext, TaskSpec
@@ -36,9 +37,13 @@ def build_task(spec: TaskSpec, context: TaskContext) -> Task:
     if spec.target is not None:
         # mypy: Task is abstract, and what is built derives from it.
         base: type[Any] = Task
-        task, said = build_own(spec.key, spec.target, spec.args, context.plugins, base), spec.target
+        own = build_own(spec.key, spec.target, spec.args, context.plugins, base)
+        task: Task = OwnTask(own, spec.key)
+        said = spec.target
     else:
         task, said = _built_in(spec, context), f"{spec.task} {spec.split}"
+    if len(task) == 0:
+        raise ConfigError(f"{spec.key}: {said} has no row; leave it out: ~{spec.key}")
     view = View(task, spec.start, spec.stop, spec.step)
     if len(view) == 0:
         raise ConfigError(f"{spec.key}.start={spec.start} leaves no row: {said} has {len(task)}.")

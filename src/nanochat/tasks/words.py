@@ -68,7 +68,7 @@ def read_words(file: Path) -> list[str]:
 
 @lru_cache(maxsize=2)  # every spelling task of a mixture reads the same file
 def _read(path: str, size: int, mtime: int) -> tuple[str, ...]:
-    return tuple(clean(Path(path).read_text(encoding="utf-8", errors="replace").splitlines()))
+    return tuple(clean(Path(path).read_text(encoding="utf-8-sig", errors="replace").splitlines()))
 
 
 def clean(lines: Iterable[str]) -> list[str]:
