@@ -152,7 +152,8 @@ def test_no_color(capsys: pytest.CaptureFixture[str], own: list[str], monkeypatc
 
 def on_terminal(argv: list[str]) -> str:
     ours, theirs = pty.openpty()
-    environ = {**os.environ, "COLUMNS": "80", "TERM": "xterm-256color"}
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    environ = {**kept, "COLUMNS": "80", "TERM": "xterm-256color"}
     with subprocess.Popen(argv, stdout=theirs, stderr=theirs, env=environ) as process:
         os.close(theirs)
         text = b""
