@@ -27,7 +27,7 @@ from fetchers import fetch_at_once
 from nanochat.data.download import Downloader, Patience
 from nanochat.data.lease import Lease
 from nanochat.data.places import WebPlace
-from nanochat.data.transfer import Stopped, part_path, retry_after
+from nanochat.data.transfer import Stopped, part_path
 from nanochat.errors import CorruptError, MissingError, NanochatError
 
 NAME = "shard_00000.parquet"
@@ -222,12 +222,6 @@ def test_a_body_that_is_compressed_on_the_way(server: FaultyServer, tmp_path: Pa
     server.faults[NAME] = [breaks, compresses]
     assert downloader(server).fetch(NAME, tmp_path / NAME)
     assert [request.range for request in server.requests] == [None, None] and only_the_whole_file(tmp_path)
-
-
-@pytest.mark.parametrize("value", ["\xb2", "soon", "-1", "Thu, 31 Dec 9999 23:59:59 -2359"])
-def test_a_retry_after_that_is_none(value: str) -> None:
-    seconds = retry_after(value)
-    assert seconds is None or seconds >= 0
 
 
 def test_retry_after_is_respected(server: FaultyServer, tmp_path: Path) -> None:

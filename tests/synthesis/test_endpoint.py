@@ -4,13 +4,12 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from email.utils import formatdate
 
 import pytest
 from chat_server import Asked, Reply, chat_server
 
 from nanochat.errors import NanochatError
-from nanochat.synthesis.endpoint import Answer, Endpoint, Target, _retry_after
+from nanochat.synthesis.endpoint import Answer, Endpoint, Target
 from nanochat.synthesis.limits import Pace, Stopped
 
 MESSAGES = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
@@ -73,13 +72,6 @@ def test_retry_after_is_waited_for() -> None:
     began = time.monotonic()
     ask(lambda n, a: Reply("x") if n else Reply(status=429, headers={"Retry-After": "0.4"}))
     assert 0.4 <= time.monotonic() - began < 3
-
-
-def test_retry_after_in_all_its_forms() -> None:
-    assert _retry_after("3") == 3.0 and _retry_after(None) is None and _retry_after("soon") is None
-    assert _retry_after("-5") == 0.0 and _retry_after("1e9") == 600.0 and _retry_after("nan") is None
-    later = _retry_after(formatdate(time.time() + 30, usegmt=True))
-    assert later is not None and 27 < later <= 31
 
 
 def test_an_answer_in_drops_is_a_timeout() -> None:

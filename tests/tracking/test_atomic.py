@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nanochat.tracking.atomic import NON_FINITE, decode, encode, write_bytes, write_json
+from nanochat.tracking.atomic import NON_FINITE, decode, encode, write_bytes, write_json, write_shared
 
 TEXT = st.text().filter(lambda text: text not in NON_FINITE)
 LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
@@ -42,3 +42,16 @@ def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(OSError, match="No space"):
         write_bytes(path, b"half")
     assert json.loads(path.read_text()) == {"step": 1}
+
+
+def test_what_is_shared_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "cache" / "numbers"
+    write_shared(path, b"old")
+
+    def full(self: Path, target: Path) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_shared(path, b"new")
+    assert [(p.name, p.read_bytes()) for p in path.parent.iterdir()] == [("numbers", b"old")]

@@ -30,7 +30,6 @@ from nanochat.tracking.atomic import sync_folder
 
 PROGRESS = 1 << 20  # bytes: an attempt that got on by as many starts the count of attempts anew
 _UNREACHED = 3  # repetitions while no server has answered at all: without a network that is said within seconds
-_LONGEST_WAIT = 600.0  # seconds that a server may ask for by Retry-After
 
 
 @dataclass(frozen=True)
@@ -160,7 +159,7 @@ class Downloader:
         asked = error.wait if isinstance(error, Hiccup) else None
         pause = self._patience.before(attempt)
         if asked is not None:
-            pause = 0.0 if asked == 0 else max(pause, min(asked, _LONGEST_WAIT))
+            pause = 0.0 if asked == 0 else max(pause, asked)
         if self._stop.wait(pause):
             raise Stopped
 

@@ -12,11 +12,11 @@ from urllib.parse import unquote, urlsplit
 
 from nanochat.config.data import HUB_SAMPLES
 from nanochat.errors import ConfigError, MissingError
+from nanochat.runtime.offline import offline_switch
 
 HUB = "https://huggingface.co"
 _HUB_HOST = "huggingface.co"
 _THE_HUB = "the hub"
-_OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE")
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,7 @@ class WebPlace:
 
     def forbidden_by(self, environment: Mapping[str, str] = os.environ) -> str | None:
         """The variable that forbids to ask the hub, if this is the hub or what HF_ENDPOINT puts in its place."""
-        asked = [name for name in _OFFLINE if environment.get(name, "").lower() in ("1", "true", "yes", "on")]
-        return asked[0] if asked and (self.is_hub or self.key == _THE_HUB) else None
+        return offline_switch(environment) if self.is_hub or self.key == _THE_HUB else None
 
 
 @dataclass(frozen=True)

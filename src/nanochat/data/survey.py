@@ -8,7 +8,6 @@ conversations of each task and scales up.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from math import sqrt
@@ -23,6 +22,7 @@ from nanochat.data.filling import Filled, fill
 from nanochat.data.looking import FATES, look
 from nanochat.data.tokenized import Fate, MixtureTokens
 from nanochat.errors import ConfigError
+from nanochat.tracking.atomic import write_shared
 
 Ints = npt.NDArray[np.int64]
 FORMAT = 2  # of the cached files
@@ -111,7 +111,7 @@ def survey(
     result = found or _count(docs, packing, seq_len, say)
     refuse_empty(docs, result)
     if path is not None and found is None:
-        _write(path, result)
+        write_shared(path, json.dumps(asdict(result)).encode())
     return result
 
 
@@ -225,11 +225,3 @@ def _read(path: Path) -> Survey | None:
         return Survey({name: TaskCount(**task) for name, task in found["tasks"].items()}, Filled(**found["filled"]))
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
-
-
-def _write(path: Path, result: Survey) -> None:
-    """Write beside and rename: another process sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text(json.dumps(asdict(result)))
-    beside.replace(path)

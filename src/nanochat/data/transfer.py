@@ -9,10 +9,8 @@ that answers with a range of something else is found out by the size and the mar
 never spliced. The hub's answer names the sha256 of large files (X-Linked-ETag), on the redirect, not on the file.
 """
 
-import email.utils
 import json
 import re
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -22,6 +20,7 @@ import httpx
 
 from nanochat.data.places import WebPlace
 from nanochat.errors import MissingError, NanochatError
+from nanochat.runtime.retry_after import retry_after
 
 _RETRIED = (408, 425, 429)  # and all from 500 on: time-outs, too early, too many requests
 _SHA256 = re.compile(r'(?:W/)?"?([0-9a-f]{64})"?')
@@ -215,17 +214,6 @@ def _describe(response: httpx.Response, url: str) -> tuple[About, int | None]:
         sha256=digest[1] if digest else None,
     )
     return about, int(found[1]) if found else None
-
-
-def retry_after(value: str | None) -> float | None:
-    """Seconds that a Retry-After header asks for: a number, or a date (RFC 9110 section 10.2.3)."""
-    if not value:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
-    with suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return None
 
 
 def _came(part: Part) -> str:

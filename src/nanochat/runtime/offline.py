@@ -6,7 +6,7 @@ thread that is left behind when its time is over.
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from threading import Thread
 from typing import TypeVar
@@ -15,13 +15,13 @@ from urllib.request import getproxies
 
 T = TypeVar("T")
 
-SWITCHES = ("HF_HUB_OFFLINE", "NANOCHAT_OFFLINE")
+SWITCHES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "NANOCHAT_OFFLINE")
 PROBE_SECONDS = 3.0  # a host that is there answers in well under one
 
 
-def offline_switch() -> str | None:
+def offline_switch(environment: Mapping[str, str] = os.environ) -> str | None:
     """The environment variable that forbids the network, or None."""
-    return next((name for name in SWITCHES if os.environ.get(name, "").lower() in ("1", "true", "yes", "on")), None)
+    return next((name for name in SWITCHES if environment.get(name, "").lower() in ("1", "true", "yes", "on")), None)
 
 
 @cache

@@ -7,7 +7,6 @@ leaves out most slips. The list is kept below {base_dir}/cache under a mark of t
 
 import hashlib
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from nanochat.data.files import READERS
 from nanochat.errors import ConfigError
+from nanochat.tracking.atomic import write_shared
 
 _LIST = ".txt"  # a single file of this kind is a list of words; in a folder it is text like any other
 _MAX_CHARS = 200_000_000  # of text counted; of a larger corpus its first files
@@ -32,7 +32,7 @@ def resolve_word_list(word_list: str | None, base_dir: Path) -> str | None:
         raise ConfigError(f"data.word_list={word_list} holds no file ending in {', '.join(READERS)}")
     made = base_dir / "cache" / "words" / f"{_mark(files)}.txt"
     if not made.is_file():
-        _write(made, count_words(files, word_list))
+        write_shared(made, ("\n".join(count_words(files, word_list)) + "\n").encode("ascii"))
     return str(made)
 
 
@@ -61,10 +61,3 @@ def _texts(files: list[Path]) -> Iterator[str]:
 def _mark(files: list[Path]) -> str:
     stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
     return hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:24]
-
-
-def _write(path: Path, words: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    beside.write_text("\n".join(words) + "\n", encoding="ascii")
-    beside.replace(path)

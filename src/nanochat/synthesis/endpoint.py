@@ -9,18 +9,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from itertools import count
 from typing import Any
 
 import httpx
 
 from nanochat.errors import NanochatError
+from nanochat.runtime.retry_after import retry_after
 from nanochat.synthesis.limits import Pace, backoff
 from nanochat.synthesis.prompt import FORMATS
 
 _BUSY = (408, 409, 425, 429)  # worth another attempt, like all 5xx
-_LONGEST_WAIT = 600.0  # seconds of a Retry-After that are waited for
 _LARGEST = 4 * 2**20  # bytes of an answer
 _SHOWN = 200  # characters of what an endpoint says in an error
 _HINTS = {
@@ -126,7 +125,7 @@ class Endpoint:
             self._loosen(form)
             return self._once(messages)
         if status in _BUSY or status >= 500:
-            raise _Again(f"HTTP {status}{self._said(body)}", _retry_after(headers.get("retry-after")))
+            raise _Again(f"HTTP {status}{self._said(body)}", retry_after(headers.get("retry-after")))
         if status != 200:
             self._fail(status, body)
         return _answer(body)
@@ -205,17 +204,3 @@ def _at(value: Any, *path: str | int) -> Any:
 
 def _count(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
-
-
-def _retry_after(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which is a number or a date; None if there is none that can be read."""
-    if not value:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return min(max(seconds, 0.0), _LONGEST_WAIT) if seconds == seconds else None

@@ -6,15 +6,17 @@ task's fingerprint, so that the next start need not read everything again.
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 
 from nanochat.tasks.base import Conversation, Task
 from nanochat.tasks.shares import Ints
+from nanochat.tracking.atomic import write_shared
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,10 @@ class Measure:
             return found
         made = np.fromiter((self.count(task[row]) for row in range(len(task))), np.int64, len(task))
         if path is not None:
-            _write(path, made)
+            content = BytesIO()
+            np.save(content, made, allow_pickle=False)
+            with suppress(OSError):  # a folder that refuses costs time only
+                write_shared(path, content.getvalue())
         return made
 
     def _path(self, task: Task) -> Path | None:
@@ -77,15 +82,3 @@ def _read(path: Path, size: int) -> Ints | None:
     except (OSError, ValueError, EOFError):
         return None
     return found if found.shape == (size,) and found.dtype == np.int64 else None
-
-
-def _write(path: Path, numbers: Ints) -> None:
-    """Write beside and rename: another process sees all of it or nothing. A folder that refuses costs time only."""
-    beside = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with beside.open("wb") as file:
-            np.save(file, numbers, allow_pickle=False)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)

@@ -6,7 +6,6 @@ word is in no training conversation.
 
 import hashlib
 import http.client
-import os
 from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -15,6 +14,7 @@ from urllib.request import urlopen
 
 from nanochat.errors import ConfigError, MissingError
 from nanochat.runtime.offline import offline_switch, within
+from nanochat.tracking.atomic import write_shared
 
 TEST_SHARE = 10  # one word in this many is a test word
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -82,10 +82,7 @@ def download_words(path: Path, url: str = WORDS_URL) -> bool:
     data = None if offline_switch() is not None else fetch(url)
     if data is None or not is_word_list(data):
         return False
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    beside.write_bytes(data)
-    beside.replace(path)
+    write_shared(path, data)
     return True
 
 

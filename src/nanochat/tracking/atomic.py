@@ -60,6 +60,21 @@ def write_bytes(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def write_shared(path: Path, content: bytes) -> None:
+    """`write_bytes` for what can be made again and several processes may make at once: unsynced, each beside its own.
+
+    Makes the folder. Raises OSError, and leaves nothing then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        beside.write_bytes(content)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
+
+
 def write_json(path: Path, value: Any) -> None:
     """`write_bytes` of `value` as indented strict JSON (see `encode`)."""
     text = json.dumps(encode(value), indent=1, ensure_ascii=False, allow_nan=False)
