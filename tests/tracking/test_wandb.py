@@ -6,6 +6,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -85,7 +86,11 @@ def test_an_offline_run_killed_and_resumed_holds_every_step_once(
     for step in range(5, 10):
         tracker.log(step, {"train/loss": 1 / step})
     tracker.finish()
+    deadline = time.monotonic() + 20
     history, ids = read_offline(wandb_home)
+    while len(history) < 9 and time.monotonic() < deadline:  # W&B's own process writes the end of the file
+        time.sleep(0.1)
+        history, ids = read_offline(wandb_home)
     assert history == [(step, 1 / step) for step in range(1, 10)]
     assert ids == {(wandb_home / ID_FILE).read_text().strip()}
     assert len(list(wandb_home.glob("wandb/offline-run-*"))) == 1
