@@ -24,7 +24,7 @@ from nanochat.tasks.spec import TaskContext
 from nanochat.tokenizer.bpe import Tokenizer
 from nanochat.tokenizer.chat import render
 from nanochat.tokenizer.raw_bytes import BYTES_A_TOKEN, bytes_tokenizer
-from nanochat.tracking.atomic import write_json
+from nanochat.tracking.atomic import write_shared
 from nanochat.tracking.console import Console
 
 TRIM = 32  # padded rows are cut to the longest of their micro-batch, rounded up to this, where shapes may vary
@@ -148,8 +148,7 @@ def measure(job: Job, tokenizer: Tokenizer, seq_len: int, say: Callable[[str], N
     block = 1024
     spans = [range(start, min(start + block, len(docs))) for start in range(0, len(docs), block)]
     tokens = sum(len(each.ids) for span in spans for each in docs.get_many(span))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"tokens": tokens})
+    write_shared(path, json.dumps({"tokens": tokens}).encode())
     return DataSize(tokens, None, "tokens counted")
 
 
