@@ -65,7 +65,7 @@ WRONG: list[tuple[str, int, list[str]]] = [
     ("tags=3", 2, ["tags=3", "a list of texts"]),
     ("schedule=step schedule.milestones=[a,b]", 2, ["schedule.milestones[0]=a", "a number"]),
     ("stage=mid data.tasks=3", 2, ["data.tasks=3", "a dict"]),
-    ("eval.core_every=5", 2, ["eval.core_every=5", "-1"]),
+    ("eval.core_every=-2", 2, ["eval.core_every=-2", "-1"]),
     ("model.depth=${foo}", 2, ["model.depth=${foo}", "no key foo"]),
     # grammar
     ("model.depth=[1", 2, ["'model.depth=[1' cannot be read", "quote"]),

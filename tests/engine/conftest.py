@@ -24,7 +24,7 @@ class ScriptedGPT(GPT):
         assert cache is not None
         self.seen.append(idx_BT[0].tolist())
         first = cache.longest
-        cache.advance(idx_BT.shape[1])
+        cache.advance(idx_BT)
         return torch.arange(first, cache.longest).expand(len(idx_BT), -1)[..., None]
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class _Talk:
         from nanochat.engine.engine import Engine
         from nanochat.engine.sampling import SamplingParams
         from nanochat.runtime.device import detect
-        from nanochat.stages.eval import load_for_inference
+        from nanochat.stages.inference import load_for_inference
         from nanochat.tokenizer.bpe import Tokenizer
 
         runtime = RuntimeConfig(

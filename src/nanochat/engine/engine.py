@@ -99,8 +99,8 @@ class Engine:
         longest = max(lengths)
         padded = [prompt + [0] * (longest - len(prompt)) for prompt in prompts]
         cache = KVCache(self.model.dims, len(prompts), longest + room, self.device, self.model.compute_dtype)
+        cache.expect(lengths)
         hidden_BTD = self.model.hidden(torch.tensor(padded, device=self.device), cache)
-        cache.set_lengths(lengths)
         last = hidden_BTD[torch.arange(len(prompts), device=self.device), cache.lengths_B - 1]
         return cache, self.model.logits(last)
 

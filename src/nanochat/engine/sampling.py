@@ -17,9 +17,12 @@ class SamplingParams:
     """How an answer is drawn. `temperature` 0 is greedy; `top_k` None or 0 keeps the whole vocabulary."""
 
     max_new_tokens: int
-    temperature: float
-    top_k: int | None
-    seed: int
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int = 0
 
 
 def sample(logits_BV: Tensor, temperature: float, top_k: int | None, generator: torch.Generator) -> Tensor:

@@ -12,7 +12,6 @@ from nanochat.model.layers import Linear, apply_rotary, rms_norm
 from nanochat.plan.dims import ModelDims
 
 Rope = tuple[Tensor, Tensor]
-Mask = tuple[Tensor | None, bool]
 
 
 class Attention(nn.Module):
@@ -30,16 +29,14 @@ class Attention(nn.Module):
         self.v_proj = Linear(dims.n_embd, dims.n_kv_head * dims.head_dim)
         self.o_proj = Linear(dims.n_head * dims.head_dim, dims.n_embd)
 
-    def forward(self, x_BTD: Tensor, rope: Rope, mask: Mask, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: Rope, cache: KVCache | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
         q, k = (self._turned(project(x_BTD), rope) for project in (self.q_proj, self.k_proj))
         v = self._heads(self.v_proj(x_BTD)).transpose(1, 2)
-        if cache is not None:
-            k, v = cache.append(self.layer, k, v)
-        attn_mask, is_causal = mask
-        y_BHTE = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=attn_mask, is_causal=is_causal, enable_gqa=self.grouped
-        )
+        if cache is None:
+            y_BHTE = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.grouped)
+        else:
+            y_BHTE = cache.attend(self.layer, q, k, v)
         out_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).flatten(2))
         return out_BTD
 

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nanochat.model.attention import Attention, Mask, Rope
+from nanochat.model.attention import Attention, Rope
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Embedding, Linear, rms_norm, rotary_tables, softcap
 from nanochat.plan.dims import ModelDims
@@ -46,9 +46,9 @@ class Block(nn.Module):
         self.attn = Attention(dims, layer)
         self.mlp = MLP(dims)
 
-    def forward(self, x_BTD: Tensor, rope: Rope, mask: Mask, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, rope: Rope, cache: KVCache | None) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attn(rms_norm(x_BTD, self.norm_eps), rope, mask, cache)
+        x_BTD = x_BTD + self.attn(rms_norm(x_BTD, self.norm_eps), rope, cache)
         return x_BTD.add(self.mlp(rms_norm(x_BTD, self.norm_eps)))
 
 
@@ -88,15 +88,14 @@ class GPT(nn.Module):
         """The normed activations (B, T, D) that the head reads."""
         new = idx_BT.shape[1]
         rope = self._rope(new, cache)
-        mask = (None, True) if cache is None else cache.attention_mask(new)
         x_BTD = rms_norm(self.wte(idx_BT), self.dims.norm_eps)
         for block in self.blocks:
             if self.activation_checkpointing and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, rope, mask, cache, use_reentrant=False)
+                x_BTD = checkpoint(block, x_BTD, rope, cache, use_reentrant=False)
             else:
-                x_BTD = block(x_BTD, rope, mask, cache)
+                x_BTD = block(x_BTD, rope, cache)
         if cache is not None:
-            cache.advance(new)
+            cache.advance(idx_BT)
         return rms_norm(x_BTD, self.dims.norm_eps)
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ is masked until it is overwritten. Lengths are also known on the host, so that n
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nanochat.plan.dims import ModelDims
@@ -19,7 +20,9 @@ class KVCache:
         shape = (dims.n_layer, rows, dims.n_kv_head, capacity, dims.head_dim)
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
+        self.last_ids_B = torch.full((rows,), -1, dtype=torch.int64, device=device)
         self.set_lengths([0] * rows)
+        self.expect(None)
 
     @property
     def rows(self) -> int:
@@ -31,8 +34,12 @@ class KVCache:
         """Number of positions S that a row has room for."""
         return self.k.shape[3]
 
+    def expect(self, news: list[int] | None) -> None:
+        """Declare that the next forward is padded on the right: row b brings news[b] tokens, the rest is padding."""
+        self._news = news
+
     def set_lengths(self, lengths: list[int]) -> None:
-        """Declare how many leading positions of each row are valid, after a padded prefill for example."""
+        """Declare how many leading positions of each row are valid."""
         assert len(lengths) == self.rows, f"{len(lengths)} lengths for {self.rows} rows"
         self.lengths = list(lengths)
         self.longest = max(lengths)
@@ -45,19 +52,41 @@ class KVCache:
             return slice(self.longest, self.longest + new)
         return self.lengths_B[:, None] + torch.arange(new, device=self.k.device)
 
-    def attention_mask(self, new: int) -> tuple[Tensor | None, bool]:
-        """(mask, is_causal) for `new` queries a row against the `longest + new` keys that `append` returns.
+    def previous_ids(self, idx_BT: Tensor) -> Tensor:
+        """The token before each of the tokens about to be processed, (B, T); -1 where there is none."""
+        return torch.cat([self.last_ids_B[:, None], idx_BT[:, :-1]], dim=1)
+
+    def attend(self, layer: int, q_BHTE: Tensor, k_BKTE: Tensor, v_BKTE: Tensor, window: int | None = None) -> Tensor:
+        """Keep the new keys and values of one layer, and let the new queries look at all of their row: (B, H, T, E).
+
+        With a `window` the query at position i sees the keys i - window .. i.
+        """
+        new = k_BKTE.shape[2]
+        keys, values = self._append(layer, k_BKTE, v_BKTE)
+        mask, is_causal = self._mask(new, window)
+        grouped = q_BHTE.shape[1] != k_BKTE.shape[1]
+        return F.scaled_dot_product_attention(
+            q_BHTE, keys, values, attn_mask=mask, is_causal=is_causal, enable_gqa=grouped
+        )
+
+    def _mask(self, new: int, window: int | None) -> tuple[Tensor | None, bool]:
+        """(mask, is_causal) for `new` queries a row against the `longest + new` keys of `_append`.
 
         The mask, True where a query may look, is (B or 1, 1, new, longest + new); None where none is needed.
         """
-        if self.uniform and (new == 1 or self.longest == 0):
+        total = self.longest + new
+        windowed = window is not None and window < total - 1
+        if self.uniform and not windowed and (new == 1 or self.longest == 0):
             return None, new > 1
-        keys = torch.arange(self.longest + new, device=self.k.device)
+        keys = torch.arange(total, device=self.k.device)
         start_B = self.lengths_B[:1] if self.uniform else self.lengths_B
-        positions = start_B[:, None] + torch.arange(new, device=self.k.device)
-        return (keys <= positions[..., None])[:, None], False
+        positions = (start_B[:, None] + torch.arange(new, device=self.k.device))[..., None]
+        seen = keys <= positions
+        if window is not None:
+            seen = seen & (keys >= positions - window)
+        return seen[:, None], False
 
-    def append(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
+    def _append(self, layer: int, k_BKTE: Tensor, v_BKTE: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new positions of one layer; returns that layer's keys and values, (B, K, longest + T, E)."""
         new = k_BKTE.shape[2]
         end = self.longest + new
@@ -72,16 +101,20 @@ class KVCache:
             self.v[layer][rows, :, at] = v_BKTE.transpose(1, 2)
         return self.k[layer, :, :, :end], self.v[layer, :, :, :end]
 
-    def advance(self, new: int) -> None:
-        """All rows have grown by `new` positions; called once a forward pass, after the last layer."""
-        self.lengths = [n + new for n in self.lengths]
-        self.longest += new
-        self.lengths_B += new
+    def advance(self, idx_BT: Tensor) -> None:
+        """All rows have grown by these tokens; called once a forward pass, after the last layer."""
+        news = self._news or [idx_BT.shape[1]] * self.rows
+        last = torch.tensor(news, device=self.k.device)[:, None] - 1
+        self.last_ids_B = idx_BT.gather(1, last)[:, 0]
+        self.set_lengths([n + new for n, new in zip(self.lengths, news, strict=True)])
+        self.expect(None)
 
     def select(self, rows: list[int]) -> "KVCache":
         """A new cache made of copies of the given rows, in that order; a row may be taken several times."""
         chosen = object.__new__(KVCache)
         index = torch.tensor(rows, dtype=torch.int64, device=self.k.device)
         chosen.k, chosen.v = self.k.index_select(1, index), self.v.index_select(1, index)
+        chosen.last_ids_B = self.last_ids_B[index]
+        chosen.expect(None)
         chosen.set_lengths([self.lengths[row] for row in rows])
         return chosen

@@ -10,14 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from nanochat.checkpoint.find import ResolvedRef
-from nanochat.checkpoint.load import load_dims, load_model
+from nanochat.checkpoint.load import load_dims
 from nanochat.config.frozen import write_config
 from nanochat.config.validate import flatten, plain
 from nanochat.data.source import validation_batches
 from nanochat.engine.engine import Engine
 from nanochat.evals.bpb import evaluate_bpb
 from nanochat.evals.samples import sample_prompts
-from nanochat.model.build import build_model
 from nanochat.model.gpt import GPT
 from nanochat.reporting.report import write_report
 from nanochat.reporting.tables import render_table
@@ -25,6 +24,7 @@ from nanochat.runtime.device import Machine, detect, set_threads
 from nanochat.runtime.environment import describe_environment
 from nanochat.stages.facts import adopt_model, checkpoint_mark, load_tokenizer, origin
 from nanochat.stages.hooks import chat_tasks, task_metrics, write_samples
+from nanochat.stages.inference import load_for_inference
 from nanochat.stages.job import Job
 from nanochat.stages.session import PLAN_FILE, RESULT_FILE, SAMPLES_FILE, write_result
 from nanochat.stages.sources import TRIM, open_docs
@@ -77,14 +77,6 @@ def _already_there(job: Job, identity: dict[str, Any]) -> bool:
         return False
     saved: dict[str, Any] = json.loads(plan.read_text(encoding="utf-8"))["recipe"]
     return bool(saved == json.loads(json.dumps(identity)))
-
-
-def load_for_inference(ref: ResolvedRef, machine: Machine) -> GPT:
-    """The checkpoint's model on the machine's device, in evaluation mode."""
-    dims = load_dims(ref.path)
-    model = build_model(dims, machine.device, machine.dtype, seed=0)
-    model.load_state_dict(load_model(ref.path), strict=True)
-    return model.eval()
 
 
 def _bits_per_byte(job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer) -> dict[str, float]:

@@ -109,7 +109,7 @@ def _print_conversation(jobs: Sequence[Job]) -> None:
     from nanochat.engine.engine import Engine
     from nanochat.engine.sampling import SamplingParams
     from nanochat.runtime.device import detect
-    from nanochat.stages.eval import load_for_inference
+    from nanochat.stages.inference import load_for_inference
     from nanochat.tokenizer.bpe import Tokenizer
 
     last = chatty[-1]
