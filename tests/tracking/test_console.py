@@ -1,5 +1,6 @@
 import io
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,13 @@ def test_other_ranks_show_and_write_nothing(tmp_path: Path) -> None:
     console.progress(step(1))
     console.end_progress()
     assert stream.getvalue() == "" and not (tmp_path / "log.txt").exists()
+
+
+def test_a_run_goes_on_when_nobody_reads_its_output_any_more(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        console = Console(tmp_path / "log.txt", True, stream=gone)
+        console.say("first")
+        console.say("second")
+    assert [line.split("  ")[1] for line in (tmp_path / "log.txt").read_text().splitlines()] == ["first", "second"]

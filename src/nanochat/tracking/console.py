@@ -4,6 +4,7 @@ Notable: only the main rank shows anything. Not on a terminal, progress is a pla
 steps. log.txt gets every message, and progress at that same interval, with the time and without colours.
 """
 
+import os
 import re
 import shutil
 import sys
@@ -105,8 +106,17 @@ class Console:
         self._line_shown = False
 
     def _print(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except BrokenPipeError:
+            self._go_on_unseen()
+
+    def _go_on_unseen(self) -> None:
+        """Whoever read the output has gone (`| head`, a lost connection): the run goes on, and log.txt tells of it."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())  # the descriptor too: Python writes what is left there when it ends
+        os.close(nowhere)
 
     def _append(self, text: str) -> None:
         if self._log_path is None:
