@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nanochat.errors import ConfigError
-from nanochat.runtime.dist import Ranks, all_reduce_sum, check_ranks, current_ranks
+from nanochat.runtime.dist import Ranks, all_reduce_sum, check_ranks, current_ranks, gather
 
 
 def test_one_process() -> None:
@@ -10,6 +10,7 @@ def test_one_process() -> None:
     check_ranks()
     value = torch.tensor([1.0, 2.0])
     assert all_reduce_sum(value) is value
+    assert gather([1, 2]) == [1, 2]
 
 
 def test_several_that_do_not_know_of_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ Number = int | float
 # the only letters outside a literal are those of `.count(`; a backslash is nowhere allowed
 FORM = re.compile(r"""(?:[\d\s.+\-*/%()]|'[^'\\\n]*'|"[^"\\\n]*"|\.count\()*""", re.ASCII)
 LITERAL = re.compile(r"""('[^']*'|"[^"]*")""")
+TRIPLE = re.compile(r"'''|\"\"\"")  # Python reads one literal where LITERAL sees three
 THOUSANDS = re.compile(r"(?<=\d),(?=\d)")
 
 OPERATORS: dict[type[ast.operator], Callable[[Number, Number], Number]] = {
@@ -46,11 +47,11 @@ def calculate(expression: str) -> str | None:
     if len(expression) > MAX_CHARS:
         return None
     source = _without_commas(expression.strip())
-    if not FORM.fullmatch(source):
+    if not FORM.fullmatch(source) or TRIPLE.search(source):
         return None
-    try:  # ValueError: ours, and the parser's for NUL and lone surrogates
+    try:  # ValueError: ours, and the parser's for NUL and lone surrogates; SystemError: its own stack in Python 3.11
         return str(_value(ast.parse(source, mode="eval").body, MAX_DEPTH))
-    except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, ArithmeticError, RecursionError, MemoryError, SystemError):
         return None
 
 

@@ -1,105 +1,139 @@
-"""Asks a model the problems of tasks as a chat.
+"""Asks a model the problems of tasks as a chat, and has the tasks judge what it answers.
 
-    generative     it writes, greedily, with the tool; the task checks what it wrote
-    categorical    the logits of the letters offered are compared, where its answer would begin: one forward pass
-
-Notable: a prompt longer than the model reaches loses its beginning, but for the first token; for the tiny models of
-tests that happens, for those of any use it does not.
+Notable: problems are dealt to the ranks one by one, since neighbouring ones are alike in length; every rank ends with
+the results of all. Programs are judged by several threads, which mostly wait for the sandbox.
 """
 
+import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from nanochat.engine.engine import Engine
+from nanochat.engine.sampling import SamplingParams
 from nanochat.errors import ConfigError
-from nanochat.tasks.base import Conversation, Task, TaskKind
+from nanochat.evals.chat_answers import Asked, choose, write
+from nanochat.runtime.dist import current_ranks, gather
+from nanochat.runtime.sandbox import require_isolation
+from nanochat.tasks.base import Task, TaskKind, answer_text
 from nanochat.tasks.registry import build_task
 from nanochat.tasks.spec import TaskContext, parse_spec
 from nanochat.tokenizer.bpe import Tokenizer
-from nanochat.tokenizer.chat import render_for_completion
 
-MAX_NEW_TOKENS = 512
-ROWS = 32  # prompts of a forward pass
+
+@dataclass(frozen=True, kw_only=True)
+class ChatOptions:
+    """How problems are asked: `eval.metrics_max_problems`, `num_samples`, `temperature`, `top_k`, `max_new_tokens`."""
+
+    max_problems: int
+    num_samples: int = 1
+    temperature: float = 0.0
+    top_k: int = 50
+    max_new_tokens: int = 512
+    seed: int = 42
+
+    def __post_init__(self) -> None:
+        """ConfigError for several answers that would all be the same."""
+        if self.num_samples > 1 and self.temperature == 0:
+            raise ConfigError(
+                f"eval.num_samples={self.num_samples} with eval.temperature=0: a greedy answer is always the same. "
+                f"Draw them with eval.temperature=0.8, or ask once: eval.num_samples=1"
+            )
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A problem, the right answer, and what the model said, with the verdicts."""
+
+    index: int
+    question: str
+    expected: str
+    answers: list[str]
+    right: list[bool]
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """`correct` of `problems` problems of a task were answered rightly."""
+    """All problems that were asked of a task, in its order. `samples` answers to each."""
 
     task: str
-    problems: int
-    correct: int
+    samples: int
+    answered: Sequence[Answered]
+
+    @property
+    def problems(self) -> int:
+        """How many there were."""
+        return len(self.answered)
+
+    @property
+    def rights(self) -> list[int]:
+        """The right answers to each problem."""
+        return [sum(one.right) for one in self.answered]
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers."""
-        return self.correct / self.problems
+        """Share of right answers, which is pass@1."""
+        return sum(self.rights) / (self.problems * self.samples)
 
 
 def open_tasks(specs: Mapping[str, Any], context: TaskContext) -> dict[str, Task]:
-    """The tasks of `eval.tasks` by name. Raises ConfigError, also for a task whose answers cannot be checked."""
+    """The tasks of `eval.tasks` by name.
+
+    Raises ConfigError, also for a task whose answers cannot be checked, or only by running them where nothing isolates.
+    """
     tasks = {name: build_task(parse_spec(f"eval.tasks.{name}", value), context) for name, value in specs.items()}
     for name, task in tasks.items():
         if task.kind == TaskKind.none:
             raise ConfigError(
                 f"eval.tasks.{name}: answers of this task cannot be checked; leave it out: ~eval.tasks.{name}"
             )
+    if any(task.runs_code for task in tasks.values()):
+        require_isolation(context.allow_unsafe_code)
     return tasks
 
 
 def evaluate_tasks(
-    engine: Engine, tokenizer: Tokenizer, tasks: Mapping[str, Task], max_problems: int
+    engine: Engine, tokenizer: Tokenizer, tasks: Mapping[str, Task], asked: ChatOptions
 ) -> list[TaskResult]:
-    """Answers to the first `max_problems` problems of each task, at most."""
-    results = []
-    for name, task in tasks.items():
-        conversations = [task[i] for i in range(min(max_problems, len(task)))]
-        answer = choose if task.kind == TaskKind.categorical else write
-        answers = answer(engine, tokenizer, conversations)
-        correct = sum(task.evaluate(c, text) for c, text in zip(conversations, answers, strict=True))
-        results.append(TaskResult(name, len(conversations), correct))
-    return results
+    """Answers to the first `max_problems` problems of each task. Every rank calls it and gets the results of all."""
+    return [_evaluate(engine, tokenizer, name, task, asked) for name, task in tasks.items()]
 
 
-def write(engine: Engine, tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> list[str]:
-    """What the model writes in place of each last message, greedily."""
-    limit = engine.model.max_positions - 1
-    prompts = [_fitted(render_for_completion(tokenizer, c), limit) for c in conversations]
-    answers = engine.generate_batch(prompts, max_new_tokens=MAX_NEW_TOKENS, temperature=0.0)
-    return [tokenizer.decode(ids) for ids in answers]
+def _evaluate(engine: Engine, tokenizer: Tokenizer, name: str, task: Task, asked: ChatOptions) -> TaskResult:
+    ranks = current_ranks()
+    share = range(ranks.rank, min(asked.max_problems, len(task)), ranks.world)
+    problems = [Asked(i, task[i]) for i in share]
+    if task.kind == TaskKind.categorical:  # the same however often it is asked
+        samples, answers = 1, [[letter] for letter in choose(engine, tokenizer, problems)]
+    else:
+        samples, answers = asked.num_samples, write(engine, tokenizer, problems, _params(asked), asked.num_samples)
+    answered = gather(_judge(task, problems, answers))
+    return TaskResult(name, samples, sorted(answered, key=lambda one: one.index))
 
 
-@torch.inference_mode()
-def choose(engine: Engine, tokenizer: Tokenizer, conversations: Sequence[Conversation]) -> list[str]:
-    """The likeliest of each conversation's `letters` as the first token of the answer; of equal ones the first.
-
-    Prompts of similar length share a batch, padded on the right, where a causal model does not see it.
-    """
-    prompts = [_fitted(render_for_completion(tokenizer, c), engine.model.max_positions) for c in conversations]
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-    answers = [""] * len(prompts)
-    for start in range(0, len(order), ROWS):
-        chosen = order[start : start + ROWS]
-        longest = len(prompts[chosen[0]])
-        padded = [prompts[i] + [0] * (longest - len(prompts[i])) for i in chosen]
-        hidden_BTD = engine.model.hidden(torch.tensor(padded, device=engine.device))
-        last = torch.tensor([len(prompts[i]) - 1 for i in chosen], device=engine.device)
-        logits_BV = engine.model.logits(hidden_BTD[torch.arange(len(chosen), device=engine.device), last]).cpu()
-        for i, logits_V in zip(chosen, logits_BV, strict=True):
-            letters = conversations[i]["letters"]
-            answers[i] = letters[int(logits_V[[_token_of(tokenizer, letter) for letter in letters]].argmax())]
-    return answers
+def _params(asked: ChatOptions) -> SamplingParams:
+    return SamplingParams(
+        max_new_tokens=asked.max_new_tokens, temperature=asked.temperature, top_k=asked.top_k or None, seed=asked.seed
+    )
 
 
-def _token_of(tokenizer: Tokenizer, letter: str) -> int:
-    ids = tokenizer.encode(letter)
-    assert len(ids) == 1, f"the letter {letter!r} is {len(ids)} tokens; a problem's letters are single ASCII characters"
-    return ids[0]
+def _judge(task: Task, problems: Sequence[Asked], answers: Sequence[Sequence[str]]) -> list[Answered]:
+    pairs = [(problem.conversation, text) for problem, texts in zip(problems, answers, strict=True) for text in texts]
+    with ThreadPoolExecutor(_judges() if task.runs_code else 1) as pool:
+        verdicts = pool.map(lambda pair: task.evaluate(*pair), pairs)
+        return [
+            Answered(
+                problem.index,
+                "\n\n".join(str(message["content"]) for message in problem.conversation["messages"][:-1]),
+                answer_text(problem.conversation),
+                list(texts),
+                [bool(next(verdicts)) for _ in texts],
+            )
+            for problem, texts in zip(problems, answers, strict=True)
+        ]
 
 
-def _fitted(prompt: list[int], limit: int) -> list[int]:
-    """At most `limit` tokens: the first one and the last."""
-    return prompt if len(prompt) <= limit else [prompt[0], *prompt[len(prompt) - limit + 1 :]]
+def _judges() -> int:
+    """Threads of a rank that wait for programs; half as many again as it has processors."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2 // current_ranks().world)

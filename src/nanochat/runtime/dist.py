@@ -2,11 +2,14 @@
 
 import os
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as torch_dist
 
 from nanochat.errors import ConfigError
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -45,3 +48,12 @@ def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
     if torch_dist.is_available() and torch_dist.is_initialized():
         torch_dist.all_reduce(value)
     return value
+
+
+def gather(items: list[Item]) -> list[Item]:
+    """The items of all ranks, in the order of the ranks. Every rank calls it and gets them all."""
+    if not (torch_dist.is_available() and torch_dist.is_initialized()):
+        return items
+    lists: list[list[Item]] = [[] for _ in range(torch_dist.get_world_size())]
+    torch_dist.all_gather_object(lists, items)
+    return [item for items in lists for item in items]

@@ -1,78 +1,50 @@
 """Runs a Python program that nobody has read, written by a model, in a process that can do little.
 
-The process has 5 seconds, 256 MB, an empty folder, no variables of the environment, no packages, and cannot start
-another process (root can). Where the kernel lets an ordinary user have namespaces of its own (most Linux systems), it
-also has no network and sees all file systems read-only. Elsewhere these two are missing: it can then read and write
-what the user can. It is a fence against accidents of a model, not against an attacker.
+    namespaces    the process shuts itself in (jail.py): no network, an empty root, its own process numbers
+    bubblewrap    the same by `bwrap`, where the system lets only that program have namespaces
+    neither       limits and a filter of system calls alone, and only if the caller says `unsafe`
 
-Notable: nothing but a word that the program is not told counts as success, so `exit(0)` in the middle is none. The
-limits are set in the child before the program is read, not between fork and exec, where a process with threads (such
-as one that has loaded torch) must not run code.
+In all of them the program has 5 seconds, 256 MB, no variables of the environment, no packages, and can neither start
+a process nor open a socket. What this cannot hold back is in docs/security.md.
+
+Notable: limits are set by the child itself, not between fork and exec, where a process with threads (such as one that
+has loaded torch) must not run code. So many programs can run at once from a pool of threads.
 """
 
-import json
+import marshal
 import os
-import secrets
+import platform
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
+from enum import StrEnum, auto
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import IO, Any
+
+from nanochat.errors import ConfigError
 
 SECONDS = 5.0
 MEMORY = 256 << 20  # bytes of address space
-_START_SECONDS = 5.0  # for the interpreter itself on a busy machine; the program's own clock starts after that
+WORK = "/sandbox"  # the empty folder it starts in, within the walls
+WORK_BYTES = 16 << 20  # bubblewrap: all files of the program together
+_START_SECONDS = 15.0  # for the interpreter and the walls on a busy machine; the program's own clock starts after that
 _REPORT_BYTES = 4096
+_MACHINES = ("x86_64", "aarch64")  # whose system calls jail.py knows
+_LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/etc/ld.so.cache")
 
-# Runs in the child, as `python -I -S -c`. Order matters: namespaces are given up before processes are forbidden.
-_CHILD = r"""
-import ctypes, json, os, resource, signal, sys
 
-given = json.loads(sys.stdin.read())
-report = os.dup(1)
-for number, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
-    os.dup2(os.open(os.devnull, flags), number)
+class Isolation(StrEnum):
+    """What stands between a program and this machine."""
 
-def confine():
-    libc = ctypes.CDLL(None)
-    libc.prctl(1, int(signal.SIGKILL))  # PR_SET_PDEATHSIG: die with the parent
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-    if libc.unshare(0x10000000 | 0x00020000 | 0x40000000 | 0x08000000):  # user, mount, network, IPC
-        return
-    libc.mount(None, b"/", None, 0x4000 | 0x40000, None)  # MS_REC | MS_PRIVATE
-    read_only = (ctypes.c_uint64 * 4)(1, 0, 0, 0)  # struct mount_attr: set MOUNT_ATTR_RDONLY
-    libc.syscall(442, -100, b"/", 0x8000, read_only, 32)  # mount_setattr(AT_FDCWD, "/", AT_RECURSIVE)
-
-def limit(name, value):
-    try:
-        resource.setrlimit(getattr(resource, name), (value, value))
-    except (AttributeError, OSError, ValueError):
-        pass
-
-try:
-    if sys.platform == "linux":
-        confine()
-except (AttributeError, OSError):
-    pass
-limit("RLIMIT_CPU", int(given["seconds"]) + 1)
-limit("RLIMIT_AS", given["memory"])
-limit("RLIMIT_FSIZE", 1 << 20)
-limit("RLIMIT_NOFILE", 64)
-limit("RLIMIT_CORE", 0)
-limit("RLIMIT_NPROC", 0)
-signal.signal(signal.SIGALRM, signal.SIG_DFL)
-signal.setitimer(signal.ITIMER_REAL, given["seconds"])
-word, program = given["word"].encode(), given["program"]
-del given, confine, limit
-try:
-    exec(compile(program, "program", "exec"), {"__name__": "__main__"})
-    said = word
-except BaseException as error:
-    said = f"{type(error).__name__}: {str(error)[:500]}".encode(errors="replace")
-os.write(report, said)
-os._exit(0)
-"""
+    namespaces = auto()
+    bubblewrap = auto()
+    none = auto()
 
 
 @dataclass(frozen=True)
@@ -83,38 +55,132 @@ class Outcome:
     reason: str
 
 
-def run_python(program: str, *, seconds: float = SECONDS, memory: int = MEMORY) -> Outcome:
-    """Runs `program` as __main__, for at most `seconds` and `memory` bytes of address space. What it prints is lost."""
-    word = secrets.token_hex(16)
-    given = {"program": program, "seconds": seconds, "memory": memory, "word": word}
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as report:
-        process = subprocess.Popen(
-            (sys.executable, "-I", "-S", "-c", _CHILD),
-            stdin=subprocess.PIPE,
-            stdout=report,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env={"LANG": "C.UTF-8"},
-            start_new_session=True,
+class JailError(OSError):
+    """The walls could not be put up, so the program was not started."""
+
+
+def run_python(program: str, *, seconds: float = SECONDS, memory: int = MEMORY, unsafe: bool = False) -> Outcome:
+    """Runs `program` as __main__, for at most `seconds` and `memory` bytes of address space. What it prints is lost.
+
+    Raises ConfigError where nothing isolates it and `unsafe` does not allow that. May be called from many threads.
+    """
+    return run_in(require_isolation(unsafe), program, seconds=seconds, memory=memory)
+
+
+def require_isolation(unsafe: bool) -> Isolation:
+    """What this system isolates with. ConfigError if it has nothing, unless `unsafe`."""
+    found, missing = find_isolation()
+    if found == Isolation.none and not unsafe:
+        raise ConfigError(
+            f"eval.allow_unsafe_code=false: the code a model writes would run on this machine without isolation "
+            f"({missing}). Either install bubblewrap 0.8 or newer (apt install bubblewrap), where the system lets it "
+            f"make namespaces, or say eval.allow_unsafe_code=true: limits stay, but the code can then read and write "
+            f"what you can. Without such tasks nothing is run: ~eval.tasks.humaneval"
         )
-        timed_out = _wait(process, json.dumps(given).encode(), seconds + _START_SECONDS)
+    return found
+
+
+@cache
+def find_isolation() -> tuple[Isolation, str]:
+    """The first kind that works here, found by running a program in it, or none and what was tried."""
+    if sys.platform != "linux" or platform.machine() not in _MACHINES:
+        return Isolation.none, f"there is none for {sys.platform} on {platform.machine()}"
+    tried = []
+    for kind in (Isolation.namespaces, Isolation.bubblewrap):
+        try:
+            outcome = run_in(kind, "pass")
+            if outcome.ok:
+                return kind, ""
+            tried.append(f"{kind}: {outcome.reason}")
+        except OSError as error:
+            tried.append(f"{kind}: {error}")
+    return Isolation.none, "; ".join(tried)
+
+
+def run_in(isolation: Isolation, program: str, *, seconds: float = SECONDS, memory: int = MEMORY) -> Outcome:
+    """As `run_python`, with this kind of isolation. Raises JailError where the system does not have it."""
+    with (
+        tempfile.TemporaryDirectory(prefix="nanochat-", ignore_cleanup_errors=True) as folder,
+        tempfile.TemporaryFile() as report,
+    ):
+        given = {
+            "program": program.encode("utf-8", "surrogatepass").decode("utf-8", "replace"),
+            "seconds": seconds,
+            "memory": memory,
+            "report": report.fileno(),
+            "isolation": str(isolation),
+            "root": folder,
+            "readable": readable_paths(),
+            "work": folder if isolation == Isolation.none else WORK,
+        }
+        process = _start(isolation, folder, report)
+        said = _wait(process, marshal.dumps(given), seconds + _START_SECONDS)
         report.seek(0)
-        said = report.read(_REPORT_BYTES).decode(errors="replace")
-    if said == word:
-        return Outcome(True, "")
-    if timed_out or process.returncode in (-signal.SIGALRM, -signal.SIGXCPU):
-        return Outcome(False, f"still running after {seconds:g} s")
-    return Outcome(False, said or f"ended with code {process.returncode}")
+        return _outcome(said, report.read(_REPORT_BYTES).decode(errors="replace"), seconds, process.returncode)
 
 
-def _wait(process: subprocess.Popen[bytes], stdin: bytes, seconds: float) -> bool:
-    """Hands over the input and waits for the end; whatever is left of the process group is killed. Timed out?"""
+def readable_paths() -> list[str]:
+    """What the program may read: the standard library, and the shared libraries that its modules need."""
+    base = {"base": sys.base_prefix, "platbase": sys.base_exec_prefix}  # a virtual environment has neither
+    python = (sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib", vars=base), f"{sys.base_prefix}/lib")
+    kept: list[str] = []
+    for path in sorted({*python, *_LIBRARIES}, key=len):
+        if Path(path).exists() and not any(path.startswith(f"{outer}/") for outer in kept):
+            kept.append(path)
+    return [*kept, os.devnull]
+
+
+def _start(isolation: Isolation, folder: str, report: IO[bytes]) -> subprocess.Popen[bytes]:
+    source = (files("nanochat.runtime") / "jail.py").read_text(encoding="utf-8")
+    python = [sys.executable]
+    if isolation == Isolation.bubblewrap:
+        python = _bubblewrap()
+    return subprocess.Popen(
+        (*python, "-I", "-S", "-c", source),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=folder,
+        env={"LANG": "C.UTF-8"},
+        pass_fds=(report.fileno(),),
+        start_new_session=True,
+    )
+
+
+def _bubblewrap() -> list[str]:
+    """`bwrap` with the same walls as jail.py puts up, and the interpreter within them. Needs bubblewrap 0.8."""
+    bwrap = shutil.which("bwrap")
+    if bwrap is None:
+        raise JailError("not installed")
+    python = os.path.realpath(sys.executable)
+    words = [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--cap-drop", "ALL"]
+    words += ["--uid", "65534", "--gid", "65534", "--dev-bind", os.devnull, os.devnull]
+    for path in (*readable_paths()[:-1], python):
+        words += ["--ro-bind", path, path]
+    words += ["--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK, "--remount-ro", "/"]
+    return [*words, python]
+
+
+def _wait(process: subprocess.Popen[bytes], stdin: bytes, seconds: float) -> dict[str, Any]:
+    """Hands over the input and returns what the supervisor says in the end; kills its group if that takes too long."""
     try:
-        process.communicate(stdin, timeout=seconds)
+        text, _ = process.communicate(stdin, timeout=seconds)
     except subprocess.TimeoutExpired:
-        return True
+        return {"late": True}
     finally:
-        with suppress(ProcessLookupError):
+        if process.poll() is None:  # else its number may be another's by now
             os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    return False
+            process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+    return dict(marshal.loads(text)) if text else {}
+
+
+def _outcome(said: dict[str, Any], report: str, seconds: float, code: int) -> Outcome:
+    if "late" in said:
+        return Outcome(False, f"still running after {seconds:g} s")
+    if "failed" in said:
+        raise JailError(said["failed"])
+    if report and report == said.get("word"):
+        return Outcome(True, "")
+    return Outcome(False, report or f"ended with code {said.get('code', code)}")

@@ -53,13 +53,14 @@ class Task(ABC):
 
     `splits` are the splits it has, `reads` the fields of its spec beyond the common ones that it looks at (`path`,
     `subset`): anything else in the config is refused rather than ignored. `notes` says in words what was chosen on
-    the user's behalf, such as which file was found.
+    the user's behalf, such as which file was found. `runs_code`: `evaluate` runs what the model wrote.
     """
 
     kind: TaskKind = TaskKind.generative
     splits: ClassVar[tuple[str, ...]] = ("train", "test")
     reads: ClassVar[frozenset[str]] = frozenset()
     notes: tuple[str, ...] = ()
+    runs_code: bool = False
 
     @classmethod
     def from_spec(cls, spec: TaskSpec, context: TaskContext) -> Self:

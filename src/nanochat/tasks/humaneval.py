@@ -1,11 +1,12 @@
 """HumanEval (2107.03374): write a function; tests that the model does not see say whether it is right."""
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from nanochat.runtime.sandbox import run_python
 from nanochat.tasks.base import Conversation, chat
 from nanochat.tasks.hub import HubTask
+from nanochat.tasks.spec import TaskContext, TaskSpec
 
 FENCED = re.compile(r"```[^`\n]*\n(.*?)\n?```", re.DOTALL)
 
@@ -17,6 +18,15 @@ class HumanEval(HubTask):
     subsets: ClassVar[dict[str, tuple[str, ...]]] = {"openai_humaneval": ("test",)}
     default: ClassVar[str | None] = "openai_humaneval"
     splits: ClassVar[tuple[str, ...]] = ("test",)
+    runs_code = True
+    unsafe = False
+
+    @classmethod
+    def from_spec(cls, spec: TaskSpec, context: TaskContext) -> Self:
+        """As any task of the hub; the context says whether programs may run without isolation."""
+        task = super().from_spec(spec, context)
+        task.unsafe = context.allow_unsafe_code
+        return task
 
     @classmethod
     def columns(cls, subset: str) -> tuple[str, ...]:
@@ -30,8 +40,8 @@ class HumanEval(HubTask):
         return {**solved, "test": row["test"], "entry_point": row["entry_point"]}
 
     def evaluate(self, conversation: Conversation, answer: str) -> bool:
-        """Do the tests pass, in a process of their own, within 5 seconds and 256 MB?"""
-        return run_python(program(conversation, answer)).ok
+        """Do the tests pass, in the sandbox, within 5 seconds and 256 MB?"""
+        return run_python(program(conversation, answer), unsafe=self.unsafe).ok
 
 
 def program(conversation: Conversation, answer: str) -> str:

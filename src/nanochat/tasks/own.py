@@ -18,7 +18,7 @@ class OwnTask(Task):
     def __init__(self, task: Task, name: str) -> None:
         """ConfigError if it has no length."""
         self.task, self.name = task, name
-        self.kind, self.notes = task.kind, task.notes
+        self.kind, self.notes, self.runs_code = task.kind, task.notes, task.runs_code
         with told(f"{name}: its __len__"):
             self.size = len(task)
 

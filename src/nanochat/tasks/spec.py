@@ -35,7 +35,8 @@ class TaskSpec:
 class TaskContext:
     """What tasks need of the run: where its files are, the user's own files (or None), the seed.
 
-    `hub_root` is a local mirror of the hub (hub.py); `plugins` are the modules that `_target_` may name.
+    `hub_root` is a local mirror of the hub (hub.py); `plugins` are the modules that `_target_` may name;
+    `allow_unsafe_code` is eval's: what a model wrote may run without isolation.
     """
 
     base_dir: Path
@@ -44,6 +45,7 @@ class TaskContext:
     seed: int = 42
     hub_root: str | None = None
     plugins: tuple[str, ...] = ()
+    allow_unsafe_code: bool = False
 
 
 TARGET = "_target_"

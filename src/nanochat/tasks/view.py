@@ -16,6 +16,7 @@ class View(Task):
         self.rows = range(len(task))[start:stop:step]
         self.kind = task.kind
         self.notes = task.notes
+        self.runs_code = task.runs_code
 
     def __len__(self) -> int:
         """Number of rows in view."""
