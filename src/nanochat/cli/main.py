@@ -14,6 +14,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "mix": ("nanochat.cli.mix", "what a stage learns from: tasks, tokens, conversations with the loss mask"),
     "data": ("nanochat.cli.data", "download, verify and list a corpus: nanochat data data=fineweb_edu"),
     "chat": ("nanochat.cli.chat", "talk to a model: nanochat chat sft/quickstart -p 'Who are you?'"),
+    "serve": ("nanochat.cli.serve", "an OpenAI-compatible API and a web page: nanochat serve sft/quickstart"),
     "runs": ("nanochat.cli.runs", "the runs on disk: runs ls, runs show REF, runs diff A B"),
 }
 _HELP = {"--help", "-h"}
