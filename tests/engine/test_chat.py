@@ -1,4 +1,6 @@
+import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -7,8 +9,9 @@ from nanochat.engine.engine import Engine
 from nanochat.engine.sampling import SamplingParams
 from nanochat.errors import ConfigError
 from nanochat.model.gpt import GPT
+from nanochat.tasks.custom_json import CustomJSON
 from nanochat.tokenizer.bpe import SPECIALS, Tokenizer
-from nanochat.tokenizer.chat import render_for_completion
+from nanochat.tokenizer.chat import render, render_for_completion
 
 PARAMS = SamplingParams(max_new_tokens=40, temperature=0.0, top_k=None, seed=0)
 Scripted = Callable[..., GPT]
@@ -56,6 +59,80 @@ def test_oldest_turns_are_forgotten_and_it_is_said(make_model: Callable[..., GPT
     assert len(render_for_completion(tokenizer, {"messages": chat.messages})) <= 128 - 40
     chat.clear()
     assert chat.messages == [{"role": "system", "content": "be kind"}]
+
+
+def test_forgotten_turns_stay_in_the_transcript(make_model: Callable[..., GPT], tokenizer: Tokenizer) -> None:
+    notes: list[str] = []
+    chat = session(make_model(seq_len=128), tokenizer, notes, system="be kind")
+    for turn in range(4):
+        list(chat.reply(f"message number {turn}", PARAMS))
+    assert notes[0] == "(the context of 128 tokens is full: the oldest turn is forgotten)"
+    written = chat.transcript()
+    assert [m["content"] for m in written if m["role"] == "user"] == [f"message number {turn}" for turn in range(4)]
+    assert written[0] == {"role": "system", "content": "be kind"}
+    chat.clear()
+    assert chat.transcript() == []
+
+
+def test_a_transcript_is_what_training_reads(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    start, end = tokenizer.special("<|python_start|>"), tokenizer.special("<|python_end|>")
+    script = [start, *b"1+1", end, *b"___", *b"two", tokenizer.special("<|assistant_end|>")]
+    chat = session(scripted(script, prompt_length(tokenizer, "sum?"), 200), tokenizer, [])
+    list(chat.reply("sum?", PARAMS))
+    chat.messages += [{"role": "user", "content": "never answered"}, {"role": "assistant", "content": []}]
+    task = CustomJSON(json.dumps({"messages": chat.transcript()}).encode(), "saved.jsonl")
+    assert task[0]["messages"][1]["content"][:2] == [
+        {"type": "python", "text": "1+1"},
+        {"type": "python_output", "text": "2"},
+    ]
+    assert len(task[0]["messages"]) == 2
+    # the mask of training covers the call and not its output, as it was generated
+    ids, mask = render(tokenizer, task[0])
+    assert [i for i, m in zip(ids, mask, strict=True) if m][:5] == [start, *b"1+1", end]
+
+
+def test_an_answer_can_be_taken_back(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    stop = tokenizer.special("<|assistant_end|>")
+    chat = session(scripted([*b"yes", stop], prompt_length(tokenizer, "hi"), 200), tokenizer, [], system=None)
+    assert chat.undo() is None
+    assert "".join(chat.reply("hi", PARAMS)) == "yes" and chat.finish == "stop"
+    assert chat.undo() == "hi" and chat.messages == []
+    assert "".join(chat.reply("hi", PARAMS)) == "yes"
+
+
+def test_another_system_message(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    chat = session(scripted([*b"yes", tokenizer.special("<|assistant_end|>")], 9, 200), tokenizer, [], system="old")
+    chat.set_system("new")
+    assert chat.messages == [{"role": "system", "content": "new"}]
+    list(chat.reply("hi", PARAMS))
+    chat.set_system(None)
+    assert [m["role"] for m in chat.messages] == ["user", "assistant"]
+
+
+def test_each_answer_is_drawn_anew(make_model: Callable[..., GPT], tokenizer: Tokenizer) -> None:
+    params = SamplingParams(max_new_tokens=8, temperature=1.0, seed=5)
+    chat = session(make_model(seq_len=128), tokenizer, [])
+    first = "".join(chat.reply("hi", params))
+    chat.undo()
+    assert "".join(chat.reply("hi", params)) != first
+    again = session(make_model(seq_len=128), tokenizer, [])
+    assert "".join(again.reply("hi", params)) == first
+
+
+def test_it_is_known_how_an_answer_ended(scripted: Scripted, tokenizer: Tokenizer) -> None:
+    chat = session(scripted([*b"abcdefgh"], prompt_length(tokenizer, "hi"), 200), tokenizer, [])
+    assert "".join(chat.reply("hi", replace(PARAMS, max_new_tokens=3))) == "abc" and chat.finish == "length"
+    chat.clear()
+    asked = []
+
+    def stopped() -> bool:
+        asked.append(1)
+        return len(asked) == 5
+
+    assert "".join(chat.reply("hi", PARAMS, stopped)) == "abcde" and chat.finish == "stopped"
+    assert chat.messages[-1]["content"] == [{"type": "text", "text": "abcde"}]
+    chat.engine.step()  # which reports that it was cancelled
+    assert not chat.engine.busy, "what was stopped is still being written"
 
 
 def test_a_message_too_long_leaves_no_trace(make_model: Callable[..., GPT], tokenizer: Tokenizer) -> None:

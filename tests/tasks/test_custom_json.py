@@ -53,6 +53,19 @@ def test_malformed_lines_are_named(bad, words):
         parse_jsonl(data, "my.jsonl")
 
 
+def test_an_answer_may_be_parts_with_tool_calls():
+    parts = [{"type": "python", "text": "1+1"}, {"type": "python_output", "text": "2"}, {"type": "text", "text": "2"}]
+    task = CustomJSON(line(USER, {"role": "assistant", "content": parts}).encode(), "my.jsonl")
+    assert task[0]["messages"][1]["content"] == parts
+    for wrong in ([], [{"type": "text", "text": " "}], [{"type": "image", "text": "x"}], [{"type": "text", "text": 3}]):
+        with pytest.raises(ConfigError, match=r"message 2 \(assistant\) has no text"):
+            CustomJSON(line(USER, {"role": "assistant", "content": wrong}).encode(), "my.jsonl")
+    with pytest.raises(ConfigError, match=r"message 1 \(user\) has no text"):
+        CustomJSON(line({"role": "user", "content": parts}, ASSISTANT).encode(), "my.jsonl")
+    # what a language model is asked to write are plain texts
+    assert problem_of_line(line(USER, {"role": "assistant", "content": parts}).encode()) is not None
+
+
 def test_one_bad_line_and_bad_utf8():
     with pytest.raises(ConfigError, match=r"my.jsonl:1: not UTF-8.* 1 line is wrong of 1"):
         parse_jsonl(b'{"messages": "\xff\xfe"}', "my.jsonl")

@@ -6,6 +6,7 @@ oldest turn on when it no longer fits the length the model was trained at, and `
 
 import codecs
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from nanochat.engine.engine import Engine
@@ -24,7 +25,12 @@ PART_AFTER = {"<|python_start|>": "python", "<|output_start|>": "python_output"}
 
 
 class ChatSession:
-    """A conversation under way. `messages` is its history, in the form that the tokenizer renders."""
+    """A conversation under way.
+
+    messages    its history, in the form that the tokenizer renders
+    forgotten   turns that no longer fit the context; they are part of the transcript only
+    finish      how the last answer ended: "stop" by itself, "length" at its longest, "stopped" from outside
+    """
 
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, *, system: str | None = None, notify: Callable[[str], None]
@@ -33,43 +39,87 @@ class ChatSession:
         self.engine = engine
         self.tokenizer = tokenizer
         self.notify = notify
-        self.messages: list[dict[str, Any]] = [{"role": "system", "content": system}] if system else []
-        self._system = len(self.messages)
+        self.messages: list[dict[str, Any]] = []
+        self.forgotten: list[dict[str, Any]] = []
+        self.finish: str | None = None
+        self._system = 0
+        self._replies = 0
+        self.set_system(system)
 
     def clear(self) -> None:
         """Forget all turns, not the system message."""
         del self.messages[self._system :]
+        self.forgotten = []
 
-    def reply(self, user_text: str, params: SamplingParams) -> Iterator[str]:
+    def set_system(self, text: str | None) -> None:
+        """Another system message, or none, for the answers to come."""
+        self.messages[: self._system] = [{"role": "system", "content": text}] if text else []
+        self._system = 1 if text else 0
+
+    def undo(self) -> str | None:
+        """Takes the last question and its answer back and returns the question; None if nothing was said."""
+        if len(self.messages) == self._system:
+            return None
+        question = str(self.messages[-2]["content"])
+        del self.messages[-2:]
+        return question
+
+    def transcript(self) -> list[dict[str, Any]]:
+        """What was said since the start, forgotten turns included, as the task custom_json reads it.
+
+        Turns without an answer are left out; an answer without a tool call is plain text.
+        """
+        turns = [*self.forgotten, *self.messages[self._system :]]
+        pairs = zip(turns[::2], turns[1::2], strict=True)
+        kept = [message for pair in pairs if _says_something(pair[1]) for message in pair]
+        return [*self.messages[: self._system], *map(_plain, kept)] if kept else []
+
+    def reply(
+        self, user_text: str, params: SamplingParams, stopped: Callable[[], bool] = lambda: False
+    ) -> Iterator[str]:
         """The answer in pieces of text. It joins the history when the iterator ends, or as far as it got when closed.
 
-        Raises ConfigError if the message alone does not fit the context; it then leaves no trace in the history.
+        `stopped` is asked after each token whether to end there. Raises ConfigError if the message alone does not fit
+        the context; it then leaves no trace in the history.
         """
-        messages, prompt = self._fitted({"role": "user", "content": user_text}, params.max_new_tokens)
+        turns, prompt, dropped = self._fitted({"role": "user", "content": user_text}, params.max_new_tokens)
+        room = min(params.max_new_tokens, self._context - len(prompt))
+        seed = params.seed + self._replies  # asking the same twice may give two answers
+        columns = self.engine.generate(prompt, replace(params, max_new_tokens=room, seed=seed))
+        self._accept(turns, dropped)
         stream, ids = TextStream(self.tokenizer), list[int]()
-        columns = self.engine.generate(
-            prompt,
-            max_new_tokens=min(params.max_new_tokens, self._context - len(prompt)),
-            temperature=params.temperature,
-            top_k=params.top_k,
-            seed=params.seed + len(messages),  # asking the same twice may give two answers
-        )
-        self.messages = messages
         try:
             for (token,) in columns:
                 assert token is not None, "a single row ends with its stop token"
                 ids.append(token.id)
                 yield from stream.push(token.id)
+                if stopped():
+                    break
             yield from stream.finish()
         finally:
+            self.finish = self._how_it_ended(ids, room)
             self.messages.append({"role": "assistant", "content": parts_of(self.tokenizer, ids)})
 
     @property
     def _context(self) -> int:
         return self.engine.model.dims.seq_len
 
-    def _fitted(self, message: dict[str, Any], max_new_tokens: int) -> tuple[list[dict[str, Any]], list[int]]:
-        """The history with `message`, oldest turns dropped until the answer has room, and its token ids.
+    def _accept(self, turns: list[dict[str, Any]], dropped: int) -> None:
+        """The history is now `turns`, which lack the `dropped` oldest messages; it is said if there are any."""
+        self.forgotten += self.messages[self._system :][:dropped]
+        self.messages[self._system :] = turns
+        self._replies += 1
+        if dropped:
+            count = f"the {dropped // 2} oldest turns are" if dropped > 2 else "the oldest turn is"
+            self.notify(f"(the context of {self._context} tokens is full: {count} forgotten)")
+
+    def _how_it_ended(self, ids: list[int], room: int) -> str:
+        if ids and ids[-1] in (self.tokenizer.special("<|assistant_end|>"), self.tokenizer.bos):
+            return "stop"
+        return "length" if len(ids) >= room else "stopped"
+
+    def _fitted(self, message: dict[str, Any], max_new_tokens: int) -> tuple[list[dict[str, Any]], list[int], int]:
+        """The turns with `message`, oldest ones dropped until the answer has room; the prompt; how many were dropped.
 
         An answer that asks for more than half the context is given half of it at least.
         """
@@ -79,10 +129,8 @@ class ChatSession:
         while len(ids := render_for_completion(self.tokenizer, {"messages": system + turns})) > limit:
             if len(turns) == 1:
                 raise ConfigError(f"the message makes a prompt of {len(ids)} tokens; at most {limit} fit, shorten it")
-            turns, dropped = turns[2:], dropped + 1
-        if dropped:
-            self.notify(f"(the context of {self._context} tokens is full: the {dropped} oldest turns are forgotten)")
-        return system + turns, ids
+            turns, dropped = turns[2:], dropped + 2
+        return turns, ids, dropped
 
 
 class TextStream:
@@ -121,6 +169,18 @@ def parts_of(tokenizer: Tokenizer, ids: list[int]) -> list[dict[str, str]]:
         else:
             runs[-1][1].append(token)
     return [{"type": kind, "text": tokenizer.decode(run)} for kind, run in runs if run]
+
+
+def _says_something(message: dict[str, Any]) -> bool:
+    return any(part["text"].strip() for part in message["content"])
+
+
+def _plain(message: dict[str, Any]) -> dict[str, Any]:
+    """Parts that are all text as one string."""
+    content = message["content"]
+    if isinstance(content, str) or any(part["type"] != "text" for part in content):
+        return message
+    return {**message, "content": "".join(part["text"] for part in content)}
 
 
 def _special_names(tokenizer: Tokenizer) -> dict[int, str]:

@@ -2,8 +2,9 @@
 
     {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}]}
 
-The whole file is checked when it is opened. Nothing is skipped in silence: one bad line is an error that says which
-line is first and how many there are.
+An answer with tool calls is a list of parts, as in tasks/base.py; `/save` of the terminal chat writes both. The whole
+file is checked when it is opened. Nothing is skipped in silence: one bad line is an error that says which line is
+first and how many there are.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from nanochat.tasks.base import Conversation, Task, TaskKind, answer_text
 from nanochat.tasks.spec import TaskContext, TaskSpec
 
 IDENTITY_FILE = "identity_conversations.jsonl"
+PART_KINDS = ("text", "python", "python_output")
 
 
 class CustomJSON(Task):
@@ -97,7 +99,7 @@ def read_file(key: str, path: str) -> bytes:
 def parse_jsonl(data: bytes, name: str) -> list[Conversation]:
     """The conversations of a JSONL file; blank lines do not count. ConfigError: file, line, what, how many lines."""
     lines = [(number, line) for number, line in enumerate(data.splitlines(), start=1) if line.strip()]
-    wrong = [(number, problem) for number, line in lines if (problem := problem_of_line(line)) is not None]
+    wrong = [(number, problem) for number, line in lines if (problem := problem_of_line(line, parts=True)) is not None]
     if wrong:
         number, problem = wrong[0]
         count = "1 line is" if len(wrong) == 1 else f"{len(wrong)} lines are"
@@ -112,8 +114,8 @@ EXPECTED = (
 )
 
 
-def problem_of_line(line: bytes) -> str | None:
-    """What is wrong with one line, or None."""
+def problem_of_line(line: bytes, *, parts: bool = False) -> str | None:
+    """What is wrong with one line, or None. `parts`: an answer may be a list of parts."""
     try:
         value = json.loads(line)
     except UnicodeDecodeError as error:
@@ -129,17 +131,25 @@ def problem_of_line(line: bytes) -> str | None:
     if len(messages) < 2 + has_system:
         return "`messages` needs at least a user and an assistant message"
     roles = ["system"] * has_system + ["user", "assistant"] * len(messages)
-    problems = (problem_of_message(*item) for item in zip(range(len(messages)), messages, roles, strict=False))
+    numbered = zip(range(len(messages)), messages, roles, strict=False)
+    problems = (problem_of_message(*item, parts=parts) for item in numbered)
     return next((problem for problem in problems if problem is not None), None)
 
 
-def problem_of_message(position: int, message: Any, role: str) -> str | None:
+def problem_of_message(position: int, message: Any, role: str, *, parts: bool = False) -> str | None:
     """What is wrong with one message that should be of `role`, or None."""
     if not isinstance(message, dict):
         return f"message {position + 1} is not an object"
     if message.get("role") != role:
         return f"message {position + 1} has role {message.get('role')!r}, expected {role!r}"
     content = message.get("content")
+    if parts and role == "assistant" and isinstance(content, list) and all(map(is_part, content)):
+        content = "".join(part["text"] for part in content)
     if not isinstance(content, str) or not content.strip():
         return f"message {position + 1} ({role}) has no text in `content`"
     return None
+
+
+def is_part(part: Any) -> bool:
+    """Whether it is {"type": "text" | "python" | "python_output", "text": str}."""
+    return isinstance(part, dict) and part.get("type") in PART_KINDS and isinstance(part.get("text"), str)
