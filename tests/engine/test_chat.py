@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nanochat.engine.chat import ChatSession, TextStream, parts_of
+from nanochat.engine.chat import ChatSession, TextStream, parts_of, parts_of_shown
 from nanochat.engine.engine import Engine
 from nanochat.engine.sampling import SamplingParams
 from nanochat.errors import ConfigError
@@ -162,3 +162,30 @@ def test_specials_never_become_text(tokenizer: Tokenizer) -> None:
     ids = [tokenizer.special(name) for name in SPECIALS]
     assert parts_of(tokenizer, ids) == []
     assert "<|" not in "".join(piece for i in ids for piece in TextStream(tokenizer).push(i))
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [("text", "Let me see. "), ("python", "12*7"), ("python_output", "84"), ("text", "So 84.")],
+        [("python", "'a]b'.count(']')"), ("python_output", "1")],
+        [("python", "1+1"), ("python_output", "2"), ("python", "2+2"), ("python_output", "4"), ("text", " done")],
+    ],
+)
+def test_a_shown_tool_call_is_read_back_as_one(tokenizer: Tokenizer, parts: list[tuple[str, str]]) -> None:
+    content = [{"type": kind, "text": text} for kind, text in parts]
+    ids, _ = render(
+        tokenizer, {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": content}]}
+    )
+    stream = TextStream(tokenizer)
+    start = ids.index(tokenizer.special("<|assistant_start|>")) + 1
+    shown = "".join(piece for token in ids[start:] for piece in stream.push(token))
+    assert parts_of_shown(shown) == content
+    assert parts_of_shown(shown.strip()) == content
+
+
+@pytest.mark.parametrize(
+    "text", ["[python: 1+1] [output: 3] ", "[python: x] [output: 2]", "no call", "", "[python: 2*3]"]
+)
+def test_what_only_looks_like_a_tool_call_stays_text(text: str) -> None:
+    assert parts_of_shown(text) == text

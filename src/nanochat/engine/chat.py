@@ -5,10 +5,12 @@ oldest turn on when it no longer fits the length the model was trained at, and `
 """
 
 import codecs
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from nanochat.engine.calculator import calculate
 from nanochat.engine.engine import Engine
 from nanochat.engine.sampling import SamplingParams
 from nanochat.errors import ConfigError
@@ -21,6 +23,7 @@ SHOWN = {
     "<|output_start|>": " [output: ",
     "<|output_end|>": "] ",
 }
+SHOWN_CALL = re.compile(r"\[python: ([^\n]*?)\] \[output: ([^\n\]]*)\] ?")
 PART_AFTER = {"<|python_start|>": "python", "<|output_start|>": "python_output"}
 
 
@@ -169,6 +172,24 @@ def parts_of(tokenizer: Tokenizer, ids: list[int]) -> list[dict[str, str]]:
         else:
             runs[-1][1].append(token)
     return [{"type": kind, "text": tokenizer.decode(run)} for kind, run in runs if run]
+
+
+def parts_of_shown(text: str) -> str | list[dict[str, str]]:
+    """An answer as TextStream shows it -> message parts, so that the model reads its own tool calls as it wrote them.
+
+    Only what the calculator really says becomes a call: text that merely looks like one stays text.
+    """
+    parts, end = list[dict[str, str]](), 0
+    for found in SHOWN_CALL.finditer(text):
+        expression, output = found.groups()
+        if calculate(expression) != output:
+            continue
+        parts.append({"type": "text", "text": text[end : found.start()]})
+        parts += [{"type": "python", "text": expression}, {"type": "python_output", "text": output}]
+        end = found.end()
+    if not parts:
+        return text
+    return [part for part in [*parts, {"type": "text", "text": text[end:]}] if part["text"]]
 
 
 def _says_something(message: dict[str, Any]) -> bool:

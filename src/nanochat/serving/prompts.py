@@ -2,11 +2,13 @@
 
 Notable: text is text. What looks like a special token in it is encoded letter by letter. Nothing is dropped to make
 a request fit: one that does not is refused with the code `context_length_exceeded`, before it is tokenised if it is
-so long that it could not fit in any case.
+so long that it could not fit in any case. Tool calls of earlier answers, which come back as the text that was shown,
+become tool calls again.
 """
 
 from typing import Any
 
+from nanochat.engine.chat import parts_of_shown
 from nanochat.serving.errors import ApiError, invalid
 from nanochat.serving.protocol import ChatRequest, CompletionRequest, Message
 from nanochat.serving.service import Service
@@ -23,6 +25,9 @@ def chat_prompt(service: Service, request: ChatRequest) -> list[int]:
         raise invalid(f"{len(request.messages)} messages; this server takes at most {limit}", "messages")
     turns = merge(request.messages)
     _check_length(service, sum(len(turn["content"]) for turn in turns), "messages")
+    for turn in turns:
+        if turn["role"] == "assistant":
+            turn["content"] = parts_of_shown(turn["content"])
     return _fitting(service, render_for_completion(service.tokenizer, {"messages": turns}), "messages")
 
 
