@@ -2,6 +2,7 @@ import hashlib
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import yaml
 
 from nanochat.checkpoint.load import load_dims, load_model, load_model_yaml, load_optimizer, load_state
+from nanochat.config.model import BEFORE
 from nanochat.errors import CorruptError, MismatchError, MissingError
 
 Save = Callable[[Path, int], Path]
@@ -120,11 +122,29 @@ def test_dimensions_of_another_version_are_refused_by_key(
     ckpt = save(tmp_path, 1)
     saved = yaml.safe_load((ckpt / "model.yaml").read_text())
     del saved["rope_base"]
-    (ckpt / "model.yaml").write_text(yaml.safe_dump({**saved, "window_pattern": "SSSL"}))
+    (ckpt / "model.yaml").write_text(yaml.safe_dump({**saved, "window": "SSSL"}))
     monkeypatch.setattr("nanochat.checkpoint.load.damage", lambda *_: None)
     monkeypatch.setattr("nanochat.checkpoint.load.check_hash", lambda *_: None)
-    with pytest.raises(MismatchError, match=r"lacks rope_base and has unknown window_pattern"):
+    with pytest.raises(MismatchError, match=r"lacks rope_base and has unknown window"):
         load_dims(ckpt)
+
+
+@pytest.mark.parametrize("lost", [[], ["window_pattern"], ["init", "smear"], sorted(BEFORE)], ids=len)
+def test_dimensions_from_before_the_modern_network(
+    tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch, lost: list[str]
+) -> None:
+    """A file without all of the newer keys is an old one; a file that lost some of them is refused."""
+    ckpt = save(tmp_path, 1)
+    saved = yaml.safe_load((ckpt / "model.yaml").read_text())
+    kept = {key: value for key, value in saved.items() if key not in lost}
+    (ckpt / "model.yaml").write_text(yaml.safe_dump(kept))
+    monkeypatch.setattr("nanochat.checkpoint.load.damage", lambda *_: None)
+    monkeypatch.setattr("nanochat.checkpoint.load.check_hash", lambda *_: None)
+    if 0 < len(lost) < len(BEFORE):
+        with pytest.raises(MismatchError, match=f"lacks {', '.join(lost)}: it was written by another version"):
+            load_dims(ckpt)
+    else:
+        assert asdict(load_dims(ckpt)) == saved
 
 
 def test_optimizer_state_of_another_number_of_ranks_is_refused(tmp_path: Path, save: Save) -> None:

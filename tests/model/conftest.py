@@ -9,6 +9,26 @@ from nanochat.model.build import build_model
 from nanochat.model.gpt import GPT
 from nanochat.plan.dims import ModelDims
 
+MODERN = {
+    "n_layer": 5,
+    "n_kv_head": 2,
+    "rope_base": 100_000.0,
+    "vocab_multiple": 64,
+    "qk_scale": 1.2,
+    "window_pattern": "SSSL",
+    "value_embeds": True,
+    "residual_scalars": True,
+    "smear": True,
+    "backout": True,
+    "init": "modern",
+}
+
+
+@pytest.fixture
+def modern() -> dict[str, object]:
+    """What model=modern changes, in a network of five layers: three short windows, two that see all."""
+    return dict(MODERN)
+
 
 @pytest.fixture
 def make_dims() -> Callable[..., ModelDims]:
@@ -39,7 +59,8 @@ def make_model(make_dims: Callable[..., ModelDims]) -> Callable[..., GPT]:
         with torch.no_grad():
             for name, weight in model.named_parameters():
                 if name != "wte.weight":
-                    weight.copy_(torch.randn(weight.shape, generator=generator) * 2 / weight.shape[1] ** 0.5)
+                    fan_in = weight.shape[1] if weight.ndim == 2 else 4
+                    weight.copy_(torch.randn(weight.shape, generator=generator) * 2 / fan_in**0.5)
         return model
 
     return make

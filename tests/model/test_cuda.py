@@ -13,24 +13,30 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUD
 MakeDims = Callable[..., ModelDims]
 
 
-def test_a_seed_gives_the_weights_of_the_cpu(make_dims: MakeDims) -> None:
-    there, here = (build_model(make_dims(), device, "float32", 7).state_dict() for device in ("cuda", "cpu"))
+@pytest.mark.parametrize("new", [False, True], ids=["gpt", "modern"])
+def test_a_seed_gives_the_weights_of_the_cpu(make_dims: MakeDims, modern: dict[str, object], new: bool) -> None:
+    dims = make_dims(**modern) if new else make_dims()
+    there, here = (build_model(dims, device, "float32", 7).state_dict() for device in ("cuda", "cpu"))
     for name, weight in here.items():
         assert torch.equal(weight, there[name].cpu()), name
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("new", [False, True], ids=["gpt", "modern"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_compiled_equals_eager(make_dims: MakeDims, dtype: str) -> None:
+def test_compiled_equals_eager(make_dims: MakeDims, modern: dict[str, object], dtype: str, new: bool) -> None:
     """In-place operations of the softcap and the MLP must survive the compiler, gradients included."""
-    dims = make_dims(n_embd=128, n_head=2, n_kv_head=1, head_dim=64, seq_len=64, vocab_size=512)
-    idx = torch.randint(512, (4, 65), device="cuda")
+    features = modern if new else {}
+    sizes = {"n_embd": 128, "n_head": 2, "n_kv_head": 1, "head_dim": 64, "seq_len": 64, "vocab_size": 510}
+    dims = make_dims(**features | sizes)
+    idx = torch.randint(510, (4, 161), device="cuda")  # longer than a short window
     results = []
     for compiled in (False, True):
         model = build_model(dims, "cuda", dtype, 0)
         with torch.no_grad():
             for p in model.parameters():
-                torch.nn.init.normal_(p, std=p.shape[1] ** -0.5, generator=torch.Generator("cuda").manual_seed(1))
+                std = p.shape[1] ** -0.5 if p.ndim == 2 else 0.5
+                torch.nn.init.normal_(p, std=std, generator=torch.Generator("cuda").manual_seed(1))
         forward = torch.compile(model, dynamic=False) if compiled else model
         loss = F.cross_entropy(forward(idx[:, :-1]).flatten(0, 1), idx[:, 1:].flatten())
         loss.backward()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from plain_gpt import plain_logits
 
 from nanochat.model.build import build_model
 from nanochat.model.gpt import GPT
@@ -14,47 +15,6 @@ Make = Callable[..., GPT]
 MakeDims = Callable[..., ModelDims]
 
 
-def norm64(x: np.ndarray) -> np.ndarray:
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6)
-
-
-def turned64(x_TE: np.ndarray, base: float) -> np.ndarray:
-    half = x_TE.shape[1] // 2
-    angle = np.arange(len(x_TE))[:, None] * base ** (-2 * np.arange(half) / x_TE.shape[1])
-    z = (x_TE[:, :half] + 1j * x_TE[:, half:]) * np.exp(-1j * angle)
-    return np.concatenate([z.real, z.imag], axis=1)
-
-
-def attention64(weights: dict[str, np.ndarray], x: np.ndarray, dims: ModelDims) -> np.ndarray:
-    """Head by head and query by query, in float64, from the definition."""
-    width, out = dims.head_dim, []
-    q, k, v = (x @ weights[f"{name}_proj.weight"].T for name in "qkv")
-    for head in range(dims.n_head):
-        kv = head // (dims.n_head // dims.n_kv_head)
-        mine, theirs = slice(head * width, (head + 1) * width), slice(kv * width, (kv + 1) * width)
-        q_h, k_h = (norm64(turned64(a, dims.rope_base)) for a in (q[:, mine], k[:, theirs]))
-        rows = []
-        for t in range(len(x)):
-            score = k_h[: t + 1] @ q_h[t] / sqrt(width)
-            p = np.exp(score - score.max())
-            rows.append((p / p.sum()) @ v[: t + 1, theirs])
-        out.append(np.stack(rows))
-    return np.concatenate(out, axis=1) @ weights["o_proj.weight"].T
-
-
-def forward64(model: GPT, idx: list[int]) -> np.ndarray:
-    """The whole network in float64 numpy, logits (T, V)."""
-    w = {name: p.detach().double().numpy() for name, p in model.named_parameters()}
-    x = norm64(w["wte.weight"][idx])
-    for i in range(model.dims.n_layer):
-        attn = {name.removeprefix(f"blocks.{i}.attn."): p for name, p in w.items() if f"blocks.{i}.attn." in name}
-        x = x + attention64(attn, norm64(x), model.dims)
-        up = np.maximum(norm64(x) @ w[f"blocks.{i}.mlp.up.weight"].T, 0)
-        x = x + up**2 @ w[f"blocks.{i}.mlp.down.weight"].T
-    logits = norm64(x) @ w["lm_head.weight"].T
-    return 15 * np.tanh(logits / 15)
-
-
 @pytest.mark.parametrize("n_kv_head", [4, 2, 1])
 def test_forward_against_float64(make_model: Make, n_kv_head: int) -> None:
     model = make_model(n_kv_head=n_kv_head)
@@ -62,7 +22,9 @@ def test_forward_against_float64(make_model: Make, n_kv_head: int) -> None:
     logits = model(idx)
     assert logits.shape == (2, 16, 61) and logits.dtype == torch.float32
     for row in range(2):
-        np.testing.assert_allclose(logits[row].detach(), forward64(model, idx[row].tolist()), atol=2e-4)
+        np.testing.assert_allclose(
+            logits[row].detach(), plain_logits(model.state_dict(), model.dims, idx[row].tolist()), atol=2e-4
+        )
 
 
 def test_gradient_against_finite_differences(make_model: Make) -> None:

@@ -10,6 +10,8 @@ COMMON = {
     "embedding_lr": 0.2,
     "unembedding_lr": 0.004,
     "matrix_lr": 0.02,
+    "scalar_lr": 0.5,
+    "smear_lr": 0.2,
     "weight_decay": 0.0,
     "grad_clip": 1.0,
     "beta1": 0.8,

@@ -69,6 +69,28 @@ def test_muon_adamw_decays_embedding_and_head_only(make_config: Make) -> None:
         assert {n for n in ROLES if not torch.equal(moved[0][n], moved[1][n])} == decayed
 
 
+def test_the_groups_of_a_modern_network(make_config: Make) -> None:
+    """Value gates are Muon matrices; what multiplies a stream is never decayed."""
+    roles = {"table": "value_embedding", "gate": "matrix", "residual.a": "residual_a", "residual.b": "residual_b"}
+    roles |= {"smear.gate": "smear", "smear.scale": "smear", "backout.scale": "backout"}
+    shapes = {"table": (11, 8), "gate": (2, 12), "residual.a": (3,), "residual.b": (3,), "smear.gate": (1, 24)}
+    shapes |= {"smear.scale": (1,), "backout.scale": (1,)}
+    params = {name: nn.Parameter(torch.ones(shape)) for name, shape in shapes.items()}
+    for p in params.values():
+        p.grad = torch.ones_like(p)
+    lrs = {role: 0.01 * place for place, role in enumerate(sorted(set(roles.values())), 1)}
+    for name, matrices in (("muon_adamw", {"gate"}), ("adamw", set())):
+        optimizer = build_optimizer(params, roles, make_config(name, weight_decay=0.5), lrs)
+        muon = {member for group in optimizer.groups if isinstance(group, MuonGroup) for member in group.members}
+        adamw = [group for group in optimizer.groups if isinstance(group, AdamWGroup)]
+        decayed = {member for group in adamw if group.settings.weight_decay for member in group.members}
+        assert muon == matrices and decayed == {"table", "gate"} - matrices
+        assert {n: g.settings.lr for g in optimizer.groups for n in g.members} == {n: lrs[roles[n]] for n in params}
+        before = {n: p.detach().clone() for n, p in params.items()}
+        optimizer.update(1.0, 0.9)
+        assert all(bool((p < before[n]).all()) for n, p in params.items()), "each moves against its gradient"
+
+
 def test_stacking_changes_nothing(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for elements in (2**26, 1):

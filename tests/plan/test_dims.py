@@ -13,6 +13,7 @@ from nanochat.plan.dims import count_params, derive_dims, flops_per_token
 
 VOCAB = 65_536
 GPT = compose_run([]).config.model
+MODERN = compose_run(["model=modern"]).config.model
 LEGAL = [1, 2, 3, 4, 6, 7, 8, 10, 12, 14, 15, 16, 18, 20, 22, 24, 26, 28, 30, 31, 32]
 
 
@@ -46,6 +47,37 @@ def test_fewer_kv_heads_have_fewer_parameters() -> None:
 def test_flops_by_hand() -> None:
     d20 = derive_dims(gpt(depth=20), VOCAB)
     assert flops_per_token(d20) == 6 * (560_988_160 - 65_536 * 1280) + 12 * 20 * 10 * 128 * 2048
+
+
+def test_modern_d20_by_hand() -> None:
+    """15 short windows of 512, 10 value embeddings, a vocabulary that is a multiple of 64 already."""
+    dims = derive_dims(replace(MODERN, depth=20), 32_768)
+    counts = count_params(dims)
+    assert counts.matrices == 20 * 12 * 1280**2 + 10 * 12 * 10  # and a gate of 12 weights for each of 10 heads
+    assert counts.value_embeddings == 10 * 32_768 * 1280
+    assert (counts.scalars, counts.smear_gate) == (2 * 20 + 2, 24)
+    assert counts.total == counts.matrices + 12 * 32_768 * 1280 + 42 + 24
+    assert counts.scaling == counts.matrices + 32_768 * 1280
+    seen = 15 * 512 + 5 * 2048
+    assert flops_per_token(dims) == 6 * (counts.scaling + 24) + 12 * 10 * 128 * seen
+
+
+def test_a_window_longer_than_the_context_counts_as_the_context() -> None:
+    short = derive_dims(replace(MODERN, depth=4, max_seq_len=64), 320)
+    full = derive_dims(replace(MODERN, depth=4, max_seq_len=64, window_pattern=None), 320)
+    assert short.short_window == 128 and flops_per_token(short) == flops_per_token(full)
+
+
+@pytest.mark.parametrize(("vocab", "rows"), [(1, 64), (64, 64), (65, 128), (50_257, 50_304)])
+def test_padded_vocabulary(vocab: int, rows: int) -> None:
+    dims = derive_dims(replace(MODERN, depth=2), vocab)
+    assert (dims.vocab_size, dims.table_rows) == (vocab, rows)
+    assert count_params(dims).embedding == count_params(dims).unembedding == rows * 128
+    assert derive_dims(gpt(depth=2), vocab).table_rows == vocab
+
+
+def test_a_pattern_without_short_windows_is_none() -> None:
+    assert derive_dims(gpt(window_pattern="LL"), VOCAB) == derive_dims(gpt(), VOCAB)
 
 
 @pytest.mark.parametrize("depth", [5, 9, 11, 13])
@@ -96,6 +128,10 @@ def test_explicit_sizes_win_over_the_dial() -> None:
             "model.n_kv_head=3 does not divide 4 query heads; legal: 1, 2, 4",
         ),
         ({"head_dim": 3, "depth": 4, "round_width": True}, "model.head_dim=3 must be even"),
+        ({"window_pattern": "SSX"}, "model.window_pattern='SSX' is not a pattern; it must be made of S"),
+        ({"window_pattern": ""}, "model.window_pattern='' is not a pattern"),
+        ({"n_embd": 8, "n_head": 1, "value_embeds": True}, "model.value_embeds=true needs a width of at least 12"),
+        ({"n_embd": 16, "n_head": 1, "smear": True}, "model.smear=true needs a width of at least 24, and it is 16"),
     ],
 )
 def test_sizes_that_do_not_divide(changes: dict[str, object], said: str) -> None:

@@ -1,7 +1,6 @@
 """The plan as a whole: identity key by key, rates, rules, warnings."""
 
 import json
-import math
 from dataclasses import FrozenInstanceError, replace
 from enum import Enum
 from typing import Any, get_args
@@ -47,11 +46,15 @@ OTHER: dict[str, Any] = {
     "data.val_every": 7,
     "data.num_shards": 7,
     "eval.core_every": -1,
+    "model.window_pattern": "SL",
+    "model.vocab_multiple": 96,
 }
 # Identity that reaches the plan by another way than the config, and the way.
 ELSEWHERE = {
     "stage": "another stage has another folder, and other data",
-    "model.name": "there is one network so far",
+    "model.name": "the name of an option; every feature that it sets has its own key",
+    "optim.scalar_lr": "in the rates of a network with residual scalars; see test_rates",
+    "optim.smear_lr": "likewise, with smear or backout",
     "model.round_width": "changes nothing where the width is round; see test_width",
     "tokenizer.name": "Facts.tokenizer is the fingerprint of what it holds",
     "tokenizer.vocab_size": "Facts.vocab_size",
@@ -217,26 +220,6 @@ def test_a_plan_is_frozen_pure_and_json() -> None:
     assert body["placement"]["accumulation"] == 1 and all(len(rule) == 3 for rule in body["rules"])
 
 
-def test_rates_scale_with_the_width() -> None:
-    """(D / 768)^-0.5 on the embedding and the head, nothing on the matrices."""
-    lrs = plan("model.depth=12").recipe.lrs
-    assert lrs == pytest.approx({"embedding": 0.2, "unembedding": 0.004, "matrix": 0.02})
-    lrs = plan("model.depth=3").recipe.lrs  # 192 wide: a quarter of 768
-    assert lrs == pytest.approx({"embedding": 0.4, "unembedding": 0.008, "matrix": 0.02})
-    lrs = plan("train.init_lr_frac=0.5", "model.depth=12").recipe.lrs
-    assert lrs == pytest.approx({"embedding": 0.1, "unembedding": 0.002, "matrix": 0.01})
-
-
-def test_rates_scale_with_the_batch_if_asked() -> None:
-    """sqrt(B / 2^19) on all; weight decay times that times D_ref / D."""
-    asked = ["model.depth=12", "optim.batch_lr_scaling=true", "optim.weight_decay=0.1", "train.total_batch_size=131072"]
-    made = plan(*asked).recipe
-    assert made.lrs == pytest.approx({"embedding": 0.1, "unembedding": 0.002, "matrix": 0.01})
-    reference = 20 * (12 * 12 * 768**2 + 1024 * 768)
-    assert made.weight_decay == pytest.approx(0.1 * math.sqrt(131072 / 2**19) * reference / (100 * 131072))
-    assert plan("optim.weight_decay=0.1").recipe.weight_decay == 0.1
-
-
 def test_every_number_has_its_rule() -> None:
     made = plan()
     names = [rule.name for rule in made.rules]
@@ -264,6 +247,26 @@ def test_unusual_requests_are_warned_about(overrides: list[str], said: str) -> N
 def test_usual_requests_are_not() -> None:
     assert plan().warnings == ()
     assert plan("optim=adamw", "optim.matrix_lr=0.001", "optim.grad_clip=0").warnings == ()
+
+
+def test_rows_of_the_modern_network() -> None:
+    """What it has is shown; what a network does not have is not."""
+    values = {rule.name: rule.value for rule in plan("model=modern", vocab_size=1000).rules}
+    assert values["vocabulary"] == 1000 and values["table rows"] == 1024
+    assert (values["short window"], values["layers of short windows"]) == (512, 3)
+    parts = [value for name, value in values.items() if name.startswith("parameters, ")]
+    assert len(parts) == 6 and sum(parts) == values["parameters"]
+    assert values["parameters, value embeddings"] == 2 * 1024 * 256
+    shown = {rule.name for rule in plan().rules}
+    assert not shown & {"table rows", "short window", "parameters, value embeddings", "parameters, scalars"}
+
+
+def test_runs_from_before_a_feature_stay_what_they_are() -> None:
+    """The recipe of a network without the newer features names none of them, so older runs can go on."""
+    later = {"vocab_multiple", "qk_scale", "window_pattern", "value_embeds", "residual_scalars", "smear", "init"}
+    names = {key.split(".")[-1] for key in plan().recipe.flat()}
+    assert not names & (later | {"backout", "scalar_lr", "smear_lr", "value_embeddings", "scalars", "smear_gate"})
+    assert later < {key.split(".")[-1] for key in plan("model=modern").recipe.flat()}
 
 
 def test_lanes() -> None:

@@ -5,7 +5,6 @@ Notable: files that the manifest does not name are never opened, and nothing is 
 """
 
 import json
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from nanochat.checkpoint.manifest import Manifest, check_hash, damage, read_mani
 from nanochat.checkpoint.names import plain_names
 from nanochat.checkpoint.save import MODEL_FILE, MODEL_YAML, STATE_FILE, optimizer_file
 from nanochat.errors import CorruptError, MismatchError, MissingError
-from nanochat.plan.dims import ModelDims
+from nanochat.plan.dims import ModelDims, dims_from
 from nanochat.tracking.atomic import decode
 
 PICKLES = {".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt", ".distcp", ".metadata"}
@@ -105,14 +104,16 @@ def load_model_yaml(ckpt: Path) -> dict[str, Any]:
 
 
 def load_dims(ckpt: Path) -> ModelDims:
-    """What the network is built from. Raises MismatchError naming keys that are missing or that nothing here reads."""
+    """What the network is built from; files from before `model=modern` have fewer keys and mean the same.
+
+    Raises MismatchError naming keys that are missing or that nothing here reads.
+    """
     saved = load_model_yaml(ckpt)
-    known = {field.name for field in fields(ModelDims)}
-    missing, foreign = sorted(known - saved.keys()), sorted(saved.keys() - known)
-    if missing or foreign:
+    dims, missing, foreign = dims_from(saved)
+    if dims is None:
         told = [f"{verb} {', '.join(names)}" for verb, names in (("lacks", missing), ("has unknown", foreign)) if names]
         raise MismatchError(
             f"{ckpt / MODEL_YAML} {' and '.join(told)}: it was written by another version of nanochat; "
             f"environment.json in the run's folder says which"
         )
-    return ModelDims(**saved)
+    return dims

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum, auto
+from typing import Any
 
 from nanochat.config.fields import identity
 
@@ -10,6 +11,7 @@ class ModelName(StrEnum):
     """Which network of this family."""
 
     gpt = auto()
+    modern = auto()
 
 
 class RopeDtype(StrEnum):
@@ -17,6 +19,26 @@ class RopeDtype(StrEnum):
 
     float32 = auto()
     bfloat16 = auto()
+
+
+class InitName(StrEnum):
+    """How the first weights are drawn (model/init.py)."""
+
+    gpt = auto()
+    modern = auto()
+
+
+# Of runs that are older than these keys: what the network was before it had them.
+BEFORE: dict[str, Any] = {
+    "vocab_multiple": 1,
+    "qk_scale": 1.0,
+    "window_pattern": None,
+    "value_embeds": False,
+    "residual_scalars": False,
+    "smear": False,
+    "backout": False,
+    "init": "gpt",
+}
 
 
 @dataclass(kw_only=True)
@@ -38,3 +60,11 @@ class ModelConfig:
     rope_dtype: RopeDtype = identity()
     norm_eps: float = identity(gt=0, lt=1)
     logit_softcap: float = identity(ge=0)
+    vocab_multiple: int = identity(ge=1, le=65536)
+    qk_scale: float = identity(gt=0, le=100)
+    window_pattern: str | None = identity()
+    value_embeds: bool = identity()
+    residual_scalars: bool = identity()
+    smear: bool = identity()
+    backout: bool = identity()
+    init: InitName = identity()

@@ -28,6 +28,8 @@ class OptimConfig:
     embedding_lr: float = identity(gt=0, le=100)
     unembedding_lr: float = identity(gt=0, le=100)
     matrix_lr: float = identity(gt=0, le=100)
+    scalar_lr: float = identity(gt=0, le=100)
+    smear_lr: float = identity(gt=0, le=100)
     weight_decay: float = identity(ge=0, lt=100)
     grad_clip: float = identity(ge=0)
     beta1: float = identity(ge=0, lt=1)
@@ -47,7 +49,7 @@ class MomentumConfig:
 
 @dataclass(kw_only=True)
 class MuonAdamWConfig(OptimConfig):
-    """Muon on the matrices, AdamW on the embedding and the head."""
+    """Muon on the matrices, AdamW on embeddings, head and scalars."""
 
     momentum: MomentumConfig = group()
     ns_steps: int = identity(ge=1, le=20)

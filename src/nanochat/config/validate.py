@@ -28,6 +28,11 @@ def build_run_config(data: Mapping[str, Any]) -> RunConfig:
     return _build(RunConfig, data, "")
 
 
+def build_group(schema: type[T], data: Any, path: str) -> T:
+    """One group of a config alone, checked; for what an older version wrote, whose other groups may have changed."""
+    return _build(schema, data, path)
+
+
 def _variant(cls: type, data: Mapping[str, Any], path: str) -> type:
     """The dataclass that the discriminating key of `data` chooses, for groups that have several."""
     if cls not in VARIANTS:

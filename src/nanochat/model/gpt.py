@@ -3,17 +3,18 @@
 B batch, T time, V vocabulary, D width. Notable: no biases, no learned norms, embedding and head untied,
 queries and keys normed, logits softcapped in fp32. Compute happens in the dtype of the embedding table; all
 other weights are fp32 masters, cast on use. The module is built without numbers (so also on the meta device)
-and gets them from `init_weights` alone; `nanochat.model.build` does both.
+and gets them from `init_weights` alone; `nanochat.model.build` does both. What `model=modern` adds (extras.py) is
+there only where its key is on: a network without it has no parameter and no operation more.
 """
-
-from math import sqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from nanochat.model.attention import Attention, Rope
+from nanochat.model.attention import Attention, Rope, Shared, window_mask
+from nanochat.model.extras import Backout, Mix, ResidualScalars, Smear, mixed
+from nanochat.model.init import fill
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Embedding, Linear, rms_norm, rotary_tables, softcap
 from nanochat.plan.dims import ModelDims
@@ -37,7 +38,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """x += attn(norm(x)); x += mlp(norm(x))."""
+    """x = a*x + b*x0 where there are residual scalars; x += attn(norm(x)); x += mlp(norm(x))."""
 
     def __init__(self, dims: ModelDims, layer: int) -> None:
         """Not filled. `layer` is the block's index."""
@@ -46,9 +47,10 @@ class Block(nn.Module):
         self.attn = Attention(dims, layer)
         self.mlp = MLP(dims)
 
-    def forward(self, x_BTD: Tensor, rope: Rope, cache: KVCache | None) -> Tensor:
+    def forward(self, x_BTD: Tensor, mix: Mix | None, shared: Shared) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = x_BTD + self.attn(rms_norm(x_BTD, self.norm_eps), rope, cache)
+        x_BTD = mixed(x_BTD, mix)
+        x_BTD = x_BTD + self.attn(rms_norm(x_BTD, self.norm_eps), shared)
         return x_BTD.add(self.mlp(rms_norm(x_BTD, self.norm_eps)))
 
 
@@ -63,9 +65,12 @@ class GPT(nn.Module):
         super().__init__()
         self.dims = dims
         self.activation_checkpointing = False
-        self.wte = Embedding(dims.vocab_size, dims.n_embd)
+        self.wte = Embedding(dims.table_rows, dims.n_embd)
+        self.smear = Smear() if dims.smear else None
+        self.residual = ResidualScalars(dims) if dims.residual_scalars else None
         self.blocks = nn.ModuleList(Block(dims, layer) for layer in range(dims.n_layer))
-        self.lm_head = Linear(dims.n_embd, dims.vocab_size)
+        self.backout = Backout() if dims.backout else None
+        self.lm_head = Linear(dims.n_embd, dims.table_rows)
         table = torch.empty(self.max_positions, dims.head_dim, dtype=getattr(torch, dims.rope_dtype))
         self.register_buffer("rope_cos", table, persistent=False)
         self.register_buffer("rope_sin", table.clone(), persistent=False)
@@ -87,20 +92,45 @@ class GPT(nn.Module):
     def hidden(self, idx_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """The normed activations (B, T, D) that the head reads."""
         new = idx_BT.shape[1]
-        rope = self._rope(new, cache)
+        shared = Shared(idx_BT, self._rope(new, cache), cache, self._short_mask(idx_BT, cache))
         x_BTD = rms_norm(self.wte(idx_BT), self.dims.norm_eps)
-        for block in self.blocks:
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, rope, cache, use_reentrant=False)
-            else:
-                x_BTD = block(x_BTD, rope, cache)
+        if self.smear is not None:
+            x_BTD = self.smear(x_BTD, self._previous(x_BTD, idx_BT, cache))
+        x_BTD = self._through_blocks(x_BTD, shared)
         if cache is not None:
             cache.advance(idx_BT)
         return rms_norm(x_BTD, self.dims.norm_eps)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., D) as `hidden` returns them -> (..., V) in fp32. The cap bounds every logit by +-logit_softcap."""
-        return softcap(self.lm_head(hidden), self.dims.logit_softcap)
+        logits = softcap(self.lm_head(hidden), self.dims.logit_softcap)
+        return logits if self.dims.table_rows == self.dims.vocab_size else logits[..., : self.dims.vocab_size]
+
+    def _through_blocks(self, x_BTD: Tensor, shared: Shared) -> Tensor:
+        first_BTD = middle_BTD = x_BTD
+        for layer, block in enumerate(self.blocks):
+            mix = None if self.residual is None else self.residual.mix(layer, first_BTD)
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                x_BTD = checkpoint(block, x_BTD, mix, shared, use_reentrant=False)
+            else:
+                x_BTD = block(x_BTD, mix, shared)
+            if layer == self.dims.n_layer // 2:
+                middle_BTD = x_BTD
+        return x_BTD if self.backout is None else self.backout(x_BTD, middle_BTD)
+
+    def _previous(self, x_BTD: Tensor, idx_BT: Tensor, cache: KVCache | None) -> Tensor:
+        """The normed embedding of the token before each, (B, T, D); 0 where there is none."""
+        if cache is None:
+            return torch.cat([torch.zeros_like(x_BTD[:, :1]), x_BTD[:, :-1]], dim=1)
+        ids_BT = cache.previous_ids(idx_BT)
+        return rms_norm(self.wte(ids_BT.clamp(min=0)), self.dims.norm_eps) * (ids_BT >= 0).unsqueeze(-1)
+
+    def _short_mask(self, idx_BT: Tensor, cache: KVCache | None) -> Tensor | None:
+        """The mask of short windows, made once for all layers; None where none is short or the cache makes its own."""
+        length, window = idx_BT.shape[1], self.dims.short_window
+        if cache is not None or length <= window + 1 or self.dims.window_pattern is None:
+            return None
+        return window_mask(length, window, idx_BT.device)
 
     def _rope(self, new: int, cache: KVCache | None) -> Rope:
         """Tables for the next `new` positions, to be broadcast over heads."""
@@ -110,29 +140,25 @@ class GPT(nn.Module):
         return self.rope_cos[at].unsqueeze(-2), self.rope_sin[at].unsqueeze(-2)
 
     def parameter_roles(self) -> dict[str, str]:
-        """Parameter name -> what it is to an optimizer: embedding, unembedding or matrix."""
-        tables = {"wte.weight": "embedding", "lm_head.weight": "unembedding"}
-        return {name: tables.get(name, "matrix") for name, _ in self.named_parameters()}
+        """Parameter name -> what it is to an optimizer. Value gates are matrices like those of the blocks."""
+        roles = {
+            "wte.weight": "embedding",
+            "lm_head.weight": "unembedding",
+            "residual.a": "residual_a",
+            "residual.b": "residual_b",
+            "smear.gate.weight": "smear",
+            "smear.scale": "smear",
+            "backout.scale": "backout",
+        }
+        table = ".value_embed.table.weight"
+        return {
+            name: "value_embedding" if name.endswith(table) else roles.get(name, "matrix")
+            for name, _ in self.named_parameters()
+        }
 
     def init_weights(self, seed: int) -> None:
-        """Fill every parameter and table. The same seed gives the same numbers on every device.
-
-        | parameter                    | distribution                                                        |
-        |------------------------------|---------------------------------------------------------------------|
-        | wte                          | normal, std 1                                                       |
-        | q_proj, k_proj, v_proj, up   | normal, std min(1, sqrt(fan_out/fan_in)) / sqrt(fan_in) (2310.17813) |
-        | o_proj, down, lm_head        | 0: every block starts as the identity, every token equally likely   |
-        """
-        generator = torch.Generator().manual_seed(seed)
-        zero = ("o_proj.weight", "down.weight", "lm_head.weight")
-        with torch.no_grad():
-            for name, weight in self.named_parameters():
-                if name.endswith(zero):
-                    weight.zero_()
-                else:
-                    std = 1.0 if name == "wte.weight" else _matrix_std(*weight.shape)
-                    # drawn on the CPU: generators of other devices give other numbers
-                    weight.copy_(torch.randn(weight.shape, generator=generator).mul_(std))
+        """Fill every parameter (init.py) and table. The same seed gives the same numbers on every device."""
+        fill(self.named_parameters(), self.dims, seed)
         self._fill_rope()
 
     def _fill_rope(self) -> None:
@@ -140,7 +166,3 @@ class GPT(nn.Module):
         cos, sin = rotary_tables(self.max_positions, dims.head_dim, dims.rope_base, self.rope_cos.dtype)
         self.rope_cos.copy_(cos)
         self.rope_sin.copy_(sin)
-
-
-def _matrix_std(fan_out: int, fan_in: int) -> float:
-    return min(1.0, sqrt(fan_out / fan_in)) / sqrt(fan_in)

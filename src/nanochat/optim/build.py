@@ -1,9 +1,11 @@
 """From config and parameter roles to an optimizer: which parameter is updated by which rule.
 
-| optim       | matrix | embedding, unembedding | weight decay            |
-|-------------|--------|------------------------|-------------------------|
-| muon_adamw  | Muon   | AdamW                  | on the AdamW groups only |
-| adamw       | AdamW  | AdamW                  | everywhere              |
+| optim       | matrix | embedding, value_embedding, unembedding | residual_a, residual_b, smear, backout |
+|-------------|--------|-----------------------------------------|----------------------------------------|
+| muon_adamw  | Muon   | AdamW, decayed                          | AdamW                                  |
+| adamw       | AdamW, decayed | AdamW, decayed                  | AdamW                                  |
+
+Scalars and the smear's gate are never decayed: 0 is no neutral value for what multiplies a stream.
 """
 
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ from nanochat.optim.muon import MuonGroup, MuonSettings, stacks
 from nanochat.optim.optimizer import Group, Optimizer
 
 MATRIX = "matrix"
+UNDECAYED = ("residual_a", "residual_b", "smear", "backout")
 
 
 def build_optimizer(
@@ -46,5 +49,6 @@ def _groups(role: str, members: dict[str, nn.Parameter], config: OptimConfig, lr
             ns_dtype=getattr(torch, str(config.ns_dtype)),
         )
         return [MuonGroup(stack, muon) for stack in stacks(members)]
-    adamw = AdamWSettings(lr, config.beta1, config.beta2, config.eps, config.weight_decay)
+    decay = 0.0 if role in UNDECAYED else config.weight_decay
+    adamw = AdamWSettings(lr, config.beta1, config.beta2, config.eps, decay)
     return [AdamWGroup(dict(members), adamw)]

@@ -2,12 +2,19 @@
 
 Notable: the width is aspect_ratio * depth and the number of heads follows from the width, so a width
 that the heads cannot share is an error that names the depths that work, unless `round_width` is set.
+Fields with a default came later than the first checkpoints; the default is what the network was before.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import Any
 
 from nanochat.config.model import ModelConfig
 from nanochat.errors import ConfigError
+
+VALUE_GATE_WIDTH = 12  # leading channels of a block's normed input that gate its value embedding
+SMEAR_GATE_WIDTH = 24  # leading channels of the embedding that gate the smear
+_SHORT_MULTIPLE = 128  # short windows are whole tiles of the attention kernels
 
 
 @dataclass(frozen=True)
@@ -25,24 +32,81 @@ class ModelDims:
     rope_dtype: str
     norm_eps: float
     logit_softcap: float
+    vocab_multiple: int = 1
+    qk_scale: float = 1.0
+    window_pattern: str | None = None
+    value_embeds: bool = False
+    residual_scalars: bool = False
+    smear: bool = False
+    backout: bool = False
+    init: str = "gpt"
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of the embedding and the head: the vocabulary, rounded up to a multiple of vocab_multiple."""
+        return -(-self.vocab_size // self.vocab_multiple) * self.vocab_multiple
+
+    @property
+    def short_window(self) -> int:
+        """How far back a query looks on a short layer: a quarter of the context, rounded up to a multiple of 128."""
+        return -(-self.seq_len // (4 * _SHORT_MULTIPLE)) * _SHORT_MULTIPLE
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """For each layer: the query at i sees keys i - window .. i; None: all. The last layer always sees all."""
+        pattern = self.window_pattern or "L"
+        letters = [pattern[i % len(pattern)] for i in range(self.n_layer - 1)]
+        return (*(self.short_window if letter == "S" else None for letter in letters), None)
+
+    @property
+    def value_layers(self) -> tuple[int, ...]:
+        """Layers with a value embedding: every other one, the last included."""
+        return tuple(range((self.n_layer - 1) % 2, self.n_layer, 2)) if self.value_embeds else ()
+
+
+def changed_fields(record: Any) -> dict[str, Any]:
+    """The fields of a dataclass that have no default, and the others where they differ from it.
+
+    So a field that is added, off, changes neither what an older run is nor the hash of it.
+    """
+    kept = {field.name for field in fields(record) if field.default is MISSING}
+    kept |= {field.name for field in fields(record) if getattr(record, field.name) != field.default}
+    return {name: value for name, value in asdict(record).items() if name in kept}
+
+
+def dims_from(saved: Mapping[str, Any]) -> tuple[ModelDims | None, list[str], list[str]]:
+    """(dimensions, names that are missing, names that nothing here reads) of a saved model.yaml.
+
+    The fields with a default may be missing all together, as in a file that is older than them. A file that has some
+    of them has lost the others: a network without its windows would load, and answer wrongly.
+    """
+    known = {field.name for field in fields(ModelDims)}
+    later = {field.name for field in fields(ModelDims) if field.default is not MISSING}
+    needed = known if later & saved.keys() else known - later
+    missing, foreign = sorted(needed - saved.keys()), sorted(saved.keys() - known)
+    return (None if missing or foreign else ModelDims(**saved)), missing, foreign
 
 
 @dataclass(frozen=True)
 class ParamCounts:
-    """Number of parameters by group."""
+    """Number of parameters by group. Matrices are those of the blocks, value gates included."""
 
     embedding: int
     unembedding: int
     matrices: int
+    value_embeddings: int = 0
+    scalars: int = 0
+    smear_gate: int = 0
 
     @property
     def total(self) -> int:
         """All parameters."""
-        return self.embedding + self.unembedding + self.matrices
+        tables = self.embedding + self.value_embeddings + self.unembedding
+        return tables + self.matrices + self.scalars + self.smear_gate
 
     @property
     def scaling(self) -> int:
-        """Parameters used in matrix products: transformer matrices and lm_head."""
+        """What horizons and batch sizes scale with: the matrices of the blocks and lm_head."""
         return self.unembedding + self.matrices
 
 
@@ -95,6 +159,7 @@ def derive_dims(model: ModelConfig, vocab_size: int) -> ModelDims:
     width = model.n_embd if model.n_embd is not None else _width_for(model.depth, model)
     heads = model.n_head if model.n_head is not None else _heads_for(width, model.head_dim)
     _check_width(model, width, heads)
+    _check_gates(model, width)
     if model.n_kv_head is not None:
         kv_heads = model.n_kv_head
         if heads % kv_heads:
@@ -117,18 +182,61 @@ def derive_dims(model: ModelConfig, vocab_size: int) -> ModelDims:
         rope_dtype=str(model.rope_dtype),
         norm_eps=model.norm_eps,
         logit_softcap=model.logit_softcap,
+        vocab_multiple=model.vocab_multiple,
+        qk_scale=model.qk_scale,
+        window_pattern=_checked_pattern(model.window_pattern),
+        value_embeds=model.value_embeds,
+        residual_scalars=model.residual_scalars,
+        smear=model.smear,
+        backout=model.backout,
+        init=str(model.init),
     )
+
+
+def _checked_pattern(pattern: str | None) -> str | None:
+    if pattern is not None and (not pattern or set(pattern) - {"S", "L"}):
+        raise ConfigError(
+            f"model.window_pattern={pattern!r} is not a pattern; it must be made of S (short window) and L (all), "
+            f"for example SSSL, or be null"
+        )
+    return pattern if pattern and "S" in pattern else None
+
+
+def _check_gates(model: ModelConfig, width: int) -> None:
+    """The gates read the first channels, of which there must be enough."""
+    for key, on, least in (
+        ("value_embeds", model.value_embeds, VALUE_GATE_WIDTH),
+        ("smear", model.smear, SMEAR_GATE_WIDTH),
+    ):
+        if on and width < least:
+            raise ConfigError(
+                f"model.{key}=true needs a width of at least {least}, and it is {width}; raise model.depth or "
+                f"model.n_embd, or set model.{key}=false"
+            )
 
 
 def count_params(dims: ModelDims) -> ParamCounts:
     """Parameters by group; checked against the built module in tests/model/test_gpt.py."""
     attention = dims.n_embd * dims.head_dim * (2 * dims.n_head + 2 * dims.n_kv_head)
     mlp = 2 * 4 * dims.n_embd * dims.n_embd
-    table = dims.vocab_size * dims.n_embd
-    return ParamCounts(embedding=table, unembedding=table, matrices=dims.n_layer * (attention + mlp))
+    gates = len(dims.value_layers) * VALUE_GATE_WIDTH * dims.n_kv_head
+    table = dims.table_rows * dims.n_embd
+    return ParamCounts(
+        embedding=table,
+        unembedding=table,
+        matrices=dims.n_layer * (attention + mlp) + gates,
+        value_embeddings=len(dims.value_layers) * dims.table_rows * dims.n_kv_head * dims.head_dim,
+        scalars=2 * dims.n_layer * dims.residual_scalars + dims.smear + dims.backout,
+        smear_gate=SMEAR_GATE_WIDTH * dims.smear,
+    )
 
 
 def flops_per_token(dims: ModelDims) -> int:
-    """Training FLOPs per token, forward and backward: 6*(params - wte) + 12*L*H*E*T (PaLM, 2204.02311, app. B)."""
-    weights = 6 * count_params(dims).scaling
-    return weights + 12 * dims.n_layer * dims.n_head * dims.head_dim * dims.seq_len
+    """Training FLOPs per token, forward and backward (PaLM, 2204.02311, app. B).
+
+    6 for each parameter used in a product, the spare rows of the head included, and 12*H*E*min(window, T) a layer.
+    For a network of full layers that is 6*(parameters - embedding) + 12*L*H*E*T.
+    """
+    counts = count_params(dims)
+    seen = sum(dims.seq_len if window is None else min(window, dims.seq_len) for window in dims.windows)
+    return 6 * (counts.scaling + counts.smear_gate) + 12 * dims.n_head * dims.head_dim * seen

@@ -6,7 +6,6 @@ where it runs. Every derived number is accompanied by the rule that gave it.
 
 import hashlib
 import json
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,30 +14,26 @@ from nanochat.config.fields import Role
 from nanochat.config.optim import MuonAdamWConfig
 from nanochat.config.root import RunConfig, Stage
 from nanochat.config.validate import flatten
-from nanochat.plan.batch import REFERENCE_BATCH, Batch, default_lanes, derive_batch, reference_tokens
-from nanochat.plan.dims import ModelDims, ParamCounts, count_params, derive_dims, flops_per_token
+from nanochat.plan.batch import Batch, default_lanes, derive_batch
+from nanochat.plan.dims import ModelDims, ParamCounts, changed_fields, count_params, derive_dims, flops_per_token
 from nanochat.plan.facts import Facts
 from nanochat.plan.horizon import derive_steps
+from nanochat.plan.model_rules import model_rules
+from nanochat.plan.rates import scale_rates
+from nanochat.plan.rule import Rule
 from nanochat.plan.shards import Shards, check_auto, training_shards
 
-REFERENCE_WIDTH = 768  # the width that the embedding and head rates were tuned at
 # Identity fields whose meaning is in the derived numbers: asking for the same thing in other words is no change.
 # persona and identity are what stage=identity writes; others read the file, whose content is in the data's fingerprint.
-_RESOLVED = ("train.", "model.", "tokenizer.", "init_from", "data.lanes", "data.num_shards", "persona.", "identity.")
+_RESOLVED = (
+    *("train.", "model.", "tokenizer.", "init_from", "data.lanes", "data.num_shards", "persona.", "identity."),
+    *("optim.scalar_lr", "optim.smear_lr"),  # in the rates of a network that has what they are for
+)
 _USUAL = {
     "embedding_lr": (0.1, 0.5),
     "unembedding_lr": (0.001, 0.01),
     "matrix_lr": (0.01, 0.05),
 }
-
-
-@dataclass(frozen=True)
-class Rule:
-    """A derived number and where it comes from."""
-
-    name: str
-    value: Any
-    rule: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,8 @@ class Recipe:
 
     def flat(self) -> dict[str, Any]:
         """Dotted key -> value of all that makes the identity of the run."""
-        body = asdict(self)
+        # What came later counts from where it is on, so that older runs stay what they are.
+        body = asdict(self) | {"dims": changed_fields(self.dims), "params": changed_fields(self.params)}
         body["data.num_shards"] = body.pop("shards")
         nested = {"dims": "model.", "params": "params.", "lrs": "lr.", "manifest": "data.files.", "asked": ""}
         flat = {k: v for k, v in body.items() if k not in nested}
@@ -125,7 +121,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     steps, steps_rule = derive_steps(config, dims, batch, facts)
     shards = training_shards(config.data, steps * batch.tokens)
     lanes = config.data.lanes if config.data.lanes is not None else default_lanes(batch.rows)
-    lrs, weight_decay, scale_rules = _scale_rates(config, dims, batch, steps)
+    rates = scale_rates(config, dims, batch, steps)
     recipe = Recipe(
         stage=str(config.stage),
         dims=dims,
@@ -137,8 +133,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         tokens=steps * batch.tokens,
         lanes=lanes,
         shards=shards.number,
-        lrs=lrs,
-        weight_decay=weight_decay,
+        lrs=rates.lrs,
+        weight_decay=rates.weight_decay,
         seed=config.seed,
         init_from=facts.init_from,
         init_mark=facts.init_mark,
@@ -147,10 +143,10 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         asked=_asked(config),
     )
     rules = (
-        *_model_rules(config, facts, recipe),
+        *model_rules(config.model, facts, dims, recipe.params, recipe.flops_per_token),
         *_run_rules(recipe, batch, steps_rule, facts),
         *_shard_rules(config, shards),
-        *scale_rules,
+        *rates.rules,
     )
     return Plan(recipe, _placement(config, facts, batch), rules, tuple(_warnings(config, recipe, facts)))
 
@@ -171,60 +167,6 @@ def _placement(config: RunConfig, facts: Facts, batch: Batch) -> Placement:
         activation_checkpointing=config.runtime.activation_checkpointing,
         num_threads=config.runtime.num_threads,
     )
-
-
-def _scale_rates(
-    config: RunConfig, dims: ModelDims, batch: Batch, steps: int
-) -> tuple[dict[str, float], float, list[Rule]]:
-    """Peak learning rate of each role and the weight decay, with the rules that scaled them."""
-    optim, start = config.optim, config.train.init_lr_frac
-    width = (dims.n_embd / REFERENCE_WIDTH) ** -0.5
-    grown = math.sqrt(batch.tokens / REFERENCE_BATCH) if optim.batch_lr_scaling else 1.0
-    lrs = {
-        "embedding": optim.embedding_lr * width * grown * start,
-        "unembedding": optim.unembedding_lr * width * grown * start,
-        "matrix": optim.matrix_lr * grown * start,
-    }
-    decay = optim.weight_decay
-    if optim.batch_lr_scaling:
-        decay *= grown * reference_tokens(config, dims.vocab_size) / (steps * batch.tokens)
-    tail = (f" * sqrt(batch / 2^19) = {grown:.4g}" if grown != 1.0 else "") + (f" * {start:g}" if start != 1.0 else "")
-    by_width = f" * (width / {REFERENCE_WIDTH})^-0.5 = {width:.4g}"
-    rules = [
-        Rule("embedding lr", lrs["embedding"], f"{optim.embedding_lr:g}{by_width}{tail}"),
-        Rule("unembedding lr", lrs["unembedding"], f"{optim.unembedding_lr:g}{by_width}{tail}"),
-        Rule("matrix lr", lrs["matrix"], f"{optim.matrix_lr:g}{tail}"),
-        Rule(
-            "weight decay", decay, "optim.weight_decay" + (", scaled with the batch" if optim.batch_lr_scaling else "")
-        ),
-    ]
-    return lrs, decay, rules
-
-
-def _model_rules(config: RunConfig, facts: Facts, recipe: Recipe) -> list[Rule]:
-    dims, counts, model = recipe.dims, recipe.params, config.model
-    if facts.dims is not None:
-        source = f"of {facts.init_from}"
-        layers = width = heads = kv = source
-    else:
-        layers = "model.depth" if model.n_layer is None else "model.n_layer"
-        width = f"{model.aspect_ratio} * depth" if model.n_embd is None else "model.n_embd"
-        heads = f"ceil(width / {model.head_dim})" if model.n_head is None else "model.n_head"
-        kv = f"heads / gqa_ratio {model.gqa_ratio}" if model.n_kv_head is None else "model.n_kv_head"
-    return [
-        Rule("layers", dims.n_layer, layers),
-        Rule("width", dims.n_embd, width),
-        Rule("heads", dims.n_head, heads),
-        Rule("key/value heads", dims.n_kv_head, kv),
-        Rule("head dimension", dims.head_dim, "width / heads"),
-        Rule("context", dims.seq_len, "model.max_seq_len"),
-        Rule("vocabulary", dims.vocab_size, facts.vocab_source),
-        Rule("parameters", counts.total, "embedding + head + matrices"),
-        Rule("parameters, embedding", counts.embedding, "vocabulary * width"),
-        Rule("parameters, head", counts.unembedding, "vocabulary * width"),
-        Rule("parameters, matrices", counts.matrices, "attention and MLP of all layers"),
-        Rule("FLOPs per token", recipe.flops_per_token, "6 * (parameters - embedding) + 12 * layers * width * context"),
-    ]
 
 
 def _run_rules(recipe: Recipe, batch: Batch, steps_rule: str, facts: Facts) -> list[Rule]:

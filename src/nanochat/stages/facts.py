@@ -10,10 +10,11 @@ import yaml
 
 from nanochat.checkpoint.find import ResolvedRef, list_stage, resolve_ref
 from nanochat.checkpoint.manifest import read_manifest
-from nanochat.config.frozen import read_config
+from nanochat.config.frozen import read_yaml
+from nanochat.config.model import BEFORE, ModelConfig
 from nanochat.config.naming import ORIGINS, run_name, tokenizer_dir
 from nanochat.config.root import RunConfig
-from nanochat.config.validate import flatten, plain
+from nanochat.config.validate import build_group, flatten, plain
 from nanochat.errors import MismatchError, MissingError
 from nanochat.plan.dims import derive_dims
 from nanochat.plan.facts import Facts
@@ -56,9 +57,12 @@ def adopt_model(job: Job, ref: ResolvedRef) -> Job:
     source = ref.run_dir / "config.yaml"
     if not source.is_file():
         return job
-    saved = read_config(source).model
+    # The group alone, since the others may be those of an older version; it had fewer keys then.
+    saved = build_group(ModelConfig, {**BEFORE, **read_yaml(source).get("model", {})}, "model")
     before, wanted = flatten(saved), flatten(job.config.model)
     asked = _asked_keys(job)
+    if "model" in asked:
+        asked.add("model.name")
     for key in sorted(before):
         if f"model.{key}" in asked and before[key] != wanted.get(key):
             raise MismatchError(
