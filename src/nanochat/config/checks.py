@@ -24,6 +24,7 @@ def check_config(config: RunConfig) -> None:
         raise ConfigError("base_dir= is empty; it must be the folder that everything is written below")
     _check_data(config)
     _check_schedule(config)
+    _check_eval(config)
 
 
 def check_name(key: str, name: str) -> None:
@@ -75,3 +76,24 @@ def _check_schedule(config: RunConfig) -> None:
         raise ConfigError(f"schedule.milestones={times} must rise from one to the next")
     if any(later > earlier for earlier, later in pairwise([1.0, *factors])):
         raise ConfigError(f"schedule.factors={factors} must not rise: a rate that grows again undoes the decay")
+
+
+def _check_eval(config: RunConfig) -> None:
+    options = config.eval
+    if options.core_max_per_task == 0:
+        raise ConfigError(
+            "eval.core_max_per_task=0 asks for CORE without a problem; it must be at least 1, or -1 for all; "
+            "eval.core_every=-1 leaves CORE out"
+        )
+    if options.hf_model is None:
+        return
+    key = f"eval.hf_model={options.hf_model}"
+    if config.stage != Stage.eval:
+        raise ConfigError(f"{key} is read by stage=eval only; stage={config.stage} trains a model of its own")
+    if config.init_from is not None:
+        raise ConfigError(f"{key} and init_from={config.init_from} name two models to evaluate; give one of them")
+    others = {"eval.every": options.every > 0, "eval.sample_every": options.sample_every > 0}
+    asked = [name for name, wanted in {**others, "eval.tasks": bool(options.tasks)}.items() if wanted]
+    if options.core_every <= 0 or asked:
+        said = f"{', '.join(asked)} cannot be" if asked else "eval.core_every=-1 asks for nothing to be"
+        raise ConfigError(f"{key}: CORE alone is measured of such a model, and {said}; take eval=core")

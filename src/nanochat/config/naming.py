@@ -24,9 +24,14 @@ def base_dir(config: RunConfig) -> Path:
 
 
 def run_name(config: RunConfig) -> str:
-    """`run`, else the run of `init_from` in the stages that have one, else d{depth}; in identity the persona's name."""
+    """`run`, else the run of `init_from` in the stages that have one, else d{depth}; in identity the persona's name.
+
+    An evaluation of `eval.hf_model` is named like its folder.
+    """
     if config.run is not None:
         return config.run
+    if config.stage == Stage.eval and config.eval.hf_model is not None:
+        return _safe(Path(os.path.abspath(config.eval.hf_model)).name).lstrip("._=-") or "hf"  # noqa: PTH100
     if config.stage == Stage.identity:
         return _safe(config.persona.name.strip()).lstrip("._=-") or "persona"
     if config.init_from is not None and config.stage != Stage.base:

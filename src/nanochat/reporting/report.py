@@ -66,8 +66,20 @@ def _metrics(run: RunFolder) -> str:
     for row in run.metrics:
         last.update(row)
     last = {**last, **run.result.get("metrics", {})}
-    rows = [(name, value) for name, value in sorted(last.items()) if name != "step"]
-    return markdown_table(["metric", "last value"], rows) if rows else ""
+    shown = [name for name in sorted(last) if name != "step" and not (run.core and name.startswith("eval/core/"))]
+    return markdown_table(["metric", "last value"], [(name, last[name]) for name in shown]) if shown else ""
+
+
+def _core(run: RunFolder) -> str:
+    """The tasks of the last CORE evaluation."""
+    if not run.core:
+        return ""
+    columns = {"label": "task", "n": "problems", "accuracy": "accuracy", "accuracy_error": "+-", "baseline": "baseline"}
+    columns |= {"centred": "centred", "centred_error": "+-"}
+    rows = [[task.get(key) for key in columns] for task in run.core.get("tasks", [])]
+    rows.append(["CORE", *[None] * (len(columns) - 3), run.core.get("core"), run.core.get("core_error")])
+    note = f"Of {run.core.get('checkpoint')}; +- is one standard error; core.csv and core_items.jsonl hold the same."
+    return f"{note}\n\n{markdown_table(list(columns.values()), rows)}"
 
 
 def _plan(run: RunFolder) -> str:
@@ -126,6 +138,7 @@ def _config(run: RunFolder) -> str:
 SECTIONS: tuple[tuple[str, Callable[[RunFolder], str]], ...] = (
     ("Curves", _curves),
     ("Results", _metrics),
+    ("CORE", _core),
     ("Samples", _samples),
     ("Plan", _plan),
     ("The command", _again),

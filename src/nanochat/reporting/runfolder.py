@@ -98,6 +98,11 @@ class RunFolder:
         return self._mapping("result.json")
 
     @cached_property
+    def core(self) -> dict[str, Any]:
+        """core.json, the last CORE evaluation."""
+        return self._mapping("core.json")
+
+    @cached_property
     def metrics(self) -> list[dict[str, Any]]:
         """Every row of metrics.jsonl."""
         return read_jsonl(self.path / "metrics.jsonl")

@@ -1,6 +1,7 @@
-"""The evaluations that run between training steps: validation bits per byte, samples, tasks."""
+"""The evaluations that run between training steps: validation bits per byte, samples, tasks, CORE."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from nanochat.data.shards import ShardFolder
 from nanochat.data.source import validation_batches
 from nanochat.engine.engine import Engine
 from nanochat.evals.bpb import evaluate_bpb
-from nanochat.evals.chat import evaluate_tasks, open_tasks
+from nanochat.evals.chat import ChatOptions, TaskResult, evaluate_tasks, open_tasks
+from nanochat.evals.chatcore import chat_metrics
 from nanochat.evals.samples import sample_prompts
 from nanochat.model.gpt import GPT
 from nanochat.plan.plan import Plan
 from nanochat.runtime.device import Machine
+from nanochat.stages.core import core_hook
 from nanochat.stages.job import Job
 from nanochat.stages.session import SAMPLES_FILE, Session
 from nanochat.stages.sources import TRIM, open_docs, task_context
@@ -32,8 +35,12 @@ def eval_hooks(
     parts: Parts,
     tokenizer: Tokenizer,
     shards: ShardFolder | None = None,
+    interrupted: Callable[[], object] = lambda: False,
 ) -> list[Hook]:
-    """One hook each for what the eval group enables. A step already on record is not measured again."""
+    """One hook each for what the eval group enables. A step already on record is not measured again.
+
+    What takes long, CORE, comes last, and ends early when `interrupted()`.
+    """
     job, options = session.job, session.job.config.eval
     hooks = []
     if options.every > 0:
@@ -44,6 +51,8 @@ def eval_hooks(
     if options.metrics_every > 0 and options.tasks:
         measure = partial(task_metrics, job, machine, model, tokenizer, chat_tasks(job))
         hooks.append(Hook("tasks", options.metrics_every, _logged(session, "eval/chat", measure)))
+    if options.core_every > 0 and (core := core_hook(session, plan, machine, model, tokenizer, interrupted)):
+        hooks.append(core)
     return hooks
 
 
@@ -124,14 +133,35 @@ def write_samples(path: Path, step: int, pairs: list[tuple[str, str]]) -> None:
 
 
 def chat_tasks(job: Job) -> dict[str, Task]:
-    """`eval.tasks`, opened. Raises ConfigError for one whose answers cannot be checked."""
-    return open_tasks(job.config.eval.tasks, task_context(job))
+    """`eval.tasks`, opened. Raises ConfigError for one that cannot be asked or checked as `eval` says."""
+    options = job.config.eval
+    if options.tasks:
+        _chat_options(job)
+    context = replace(task_context(job), allow_unsafe_code=options.allow_unsafe_code)
+    return open_tasks(options.tasks, context)
 
 
 def task_metrics(
     job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer, tasks: Mapping[str, Task]
 ) -> dict[str, float]:
-    """Accuracy of each task, as eval/chat/<task>."""
-    engine = Engine(model, tokenizer, machine.device)
-    results = evaluate_tasks(engine, tokenizer, tasks, job.config.eval.metrics_max_problems)
-    return {f"eval/chat/{result.task}": result.accuracy for result in results}
+    """What the tasks say of the model, as numbers by name."""
+    return chat_metrics(task_results(job, machine, model, tokenizer, tasks))
+
+
+def task_results(
+    job: Job, machine: Machine, model: GPT, tokenizer: Tokenizer, tasks: Mapping[str, Task]
+) -> list[TaskResult]:
+    """Every rank asks its share of the problems and gets the results of all."""
+    return evaluate_tasks(Engine(model, tokenizer, machine.device), tokenizer, tasks, _chat_options(job))
+
+
+def _chat_options(job: Job) -> ChatOptions:
+    options = job.config.eval
+    return ChatOptions(
+        max_problems=options.metrics_max_problems,
+        num_samples=options.num_samples,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        max_new_tokens=options.max_new_tokens,
+        seed=job.config.seed,
+    )

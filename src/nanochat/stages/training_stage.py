@@ -35,7 +35,7 @@ from nanochat.plan.schedules import lr_factor, momentum_at
 from nanochat.reporting.report import write_report
 from nanochat.runtime.device import Machine, detect, set_threads
 from nanochat.runtime.dist import check_ranks, current_ranks
-from nanochat.runtime.interrupt import watch_signals
+from nanochat.runtime.interrupt import InterruptFlag, watch_signals
 from nanochat.runtime.lock import hold
 from nanochat.runtime.malloc import keep_freed_memory
 from nanochat.runtime.memory import explain_out_of_memory
@@ -130,19 +130,22 @@ def _loop(
     _restore(session, ref, model, parts)
     save = Hook("save", job.config.train.save_every, partial(_save, session, plan, model, parts), True, saves=True)
     saves = [] if job.config.dry_run else [save]
-    hooks = [*saves, *eval_hooks(session, plan, machine, model, parts, tokenizer, shards)]
+    signals: list[InterruptFlag] = []  # watched for from the first step on
+    interrupted = lambda: any(flag.name for flag in signals)  # noqa: E731
+    evaluations = eval_hooks(session, plan, machine, model, parts, tokenizer, shards, interrupted)
     where = f"continuing from step {session.start}" if session.start else f"from {ref}" if ref else "from nothing"
     session.console.say(
         f"{job.config.stage}/{job.run}: {plan.recipe.steps:,} steps of {plan.recipe.batch_tokens:,} tokens, {where}"
     )
     with watch_signals() as flag, parts.source, ExitStack() as before:
+        signals.append(flag)
         if shards is not None:
             before.callback(shards.stop)  # first, or the source's thread would be waited for while it waits for a shard
         return train_loop(
             parts,
             start=session.start,
             total=plan.recipe.steps,
-            hooks=hooks,
+            hooks=[*saves, *evaluations],
             report=Reporter(session, plan, machine).report,
             interrupted=lambda: flag.name,
         )
