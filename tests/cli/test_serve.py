@@ -130,3 +130,17 @@ def test_one_replica_for_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     for asked, device in (("5", "cuda"), ("2", "mps"), ("-1", "cpu"), ("many", "cpu")):
         with pytest.raises(ConfigError, match=f"--replicas {asked}"):
             count_replicas(asked, device)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--prot=5"], "nanochat serve: '--prot=5' is not known; did you mean --port"),
+        (["--port", "abc"], "nanochat serve: argument --port: invalid int value: 'abc'; nanochat serve --help shows"),
+        (["sft", "more"], "nanochat serve: 'more' is not known"),
+    ],
+)
+def test_mistaken_flags_are_a_paragraph(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ConfigError, match=said):
+        serve.main(words)
+    assert capsys.readouterr().err == ""

@@ -1,4 +1,5 @@
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -189,3 +190,15 @@ def test_a_shown_tool_call_is_read_back_as_one(tokenizer: Tokenizer, parts: list
 )
 def test_what_only_looks_like_a_tool_call_stays_text(text: str) -> None:
     assert parts_of_shown(text) == text
+
+
+def test_a_tool_call_within_what_only_looks_like_one() -> None:
+    call = [{"type": "python", "text": "1+1"}, {"type": "python_output", "text": "2"}]
+    assert parts_of_shown("[python: [python: 1+1] [output: 2] ") == [{"type": "text", "text": "[python: "}, *call]
+
+
+def test_a_text_of_many_beginnings_takes_no_time_that_grows_with_its_square() -> None:
+    """A regular expression holds Python's lock: a server would stand still."""
+    text, began = "[python: " * 20_000, time.process_time()
+    assert parts_of_shown(text) == text
+    assert time.process_time() - began < 5  # 0.3 s; it was a minute

@@ -1,5 +1,6 @@
 """Loading, failing, ending: who asks then is told so, and nobody waits for ever."""
 
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from models import ChainGPT
 from nanochat.engine.engine import Engine
 from nanochat.errors import CorruptError
 from nanochat.serving.app import create_app
-from nanochat.serving.server import Server, listen, run
+from nanochat.serving.server import Connection, Server, listen, run
 from nanochat.tokenizer.bpe import Tokenizer
 
 CONTEXT = 256
@@ -123,3 +124,21 @@ def test_a_second_signal_ends_at_once(alphabet: ChainGPT, tokenizer: Tokenizer) 
     assert server.should_exit and not server.force_exit
     server.handle_exit(2, None)
     assert server.force_exit
+
+
+def test_a_connection_that_asks_nothing_is_closed(
+    alphabet: ChainGPT, tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that brings no byte, half a head, or half a second one; not one whose answer takes longer."""
+    monkeypatch.setattr(Connection, "patience", 0.3)
+    engine = HeldEngine(alphabet, tokenizer, "cpu", pause=0.01)
+    with api_server(make_service(tokenizer, [ready_made(engine)], CONTEXT)) as api:
+        half = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+        for sent in (b"", half, half + b"\r\n" + half):
+            with socket.create_connection(("127.0.0.1", api.port), timeout=4) as caller:
+                caller.sendall(sent)
+                while caller.recv(4096):
+                    pass
+        began = time.monotonic()
+        assert post(api, max_tokens=100).json()["usage"]["completion_tokens"] == 100
+        assert time.monotonic() - began > 0.6

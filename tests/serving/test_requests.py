@@ -42,6 +42,7 @@ REFUSED = [
     ({"top_k": 1.5}, "top_k", "invalid_value"),
     ({"min_p": 2}, "min_p", "invalid_value"),
     ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+    ({"repetition_penalty": 1e-300}, "repetition_penalty", "invalid_value"),
     ({"max_tokens": 0}, "max_tokens", "invalid_value"),
     ({"max_tokens": 100_000}, "max_tokens", None),
     ({"max_completion_tokens": 3}, "max_tokens", None),
@@ -67,6 +68,44 @@ def test_what_is_not_done_is_refused_by_name(api: Api, change: dict[str, Any], p
     found = error(response)
     assert (found["type"], found["param"], found["code"]) == ("invalid_request_error", param, code)
     assert len(found["message"]) > 10
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"top_k": 10**30},
+        {"temperature": 1e-38},
+        {"temperature": 5e-324},
+        {"temperature": 1e-45, "top_p": 1e-300, "min_p": 1e-300, "repetition_penalty": 0.01},
+        {"temperature": 2, "top_p": 1e-300},
+        {"temperature": 2, "min_p": 1, "repetition_penalty": 10},
+        {"seed": -(2**63)},
+    ],
+    ids=str,
+)
+def test_no_number_ends_the_engine(api: Api, change: dict[str, Any]) -> None:
+    """What overflows there would end it for everybody."""
+    assert post(api, HELLO | change).status_code == 200
+    assert httpx.get(f"{api.url}/health").json()["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"temperature": 3}, "temperature=3: input should be less than or equal to 2"),
+        ({"stop": ["a"] * 17}, "at most 16 items"),
+        ({"max_tokens": "many"}, 'max_tokens="many": input should be a valid integer'),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_value_and_the_bound(api: Api, change: dict[str, Any], said: str) -> None:
+    assert said in error(post(api, HELLO | change))["message"]
+
+
+def test_what_was_sent_does_not_come_back_at_full_length(api: Api) -> None:
+    long = "x" * 100_000
+    changes = ({long: 1}, {"model": long}, {"messages": [{"role": long, "content": "x"}]}, {"temperature": long})
+    assert all(len(post(api, HELLO | change).content) < 2000 for change in changes)
 
 
 def test_a_typing_mistake_is_told_the_nearest_name(api: Api) -> None:
@@ -130,8 +169,10 @@ def test_bodies_that_are_no_requests(api: Api) -> None:
 
     assert "not JSON" in error(send(b"{"))["message"]
     assert send(b"[]").status_code == send(b"null").status_code == send(b"").status_code == 400
-    assert send(b"\xff\xfe{}").status_code == 400
-    assert send(b"[" * 100_000).status_code == 400
+    for content in (b"\xff\xfe{}", b"[" * 100_000, b'{"seed":' + b"9" * 5000 + b"}"):
+        refused = send(content)
+        assert refused.status_code == 400
+        assert "not JSON" in error(refused)["message"] and error(refused)["code"] is None
     assert send(b"{}", "text/plain").status_code == 415
     assert error(send(b"a=b", "application/x-www-form-urlencoded"))["message"].endswith("must be application/json")
 

@@ -170,6 +170,12 @@ def of_memory() -> list[Attack]:
         Attack("shared segments", f"{LIBC}call({shmget}, 0, 4096, 0o1600)", REFUSED),
         Attack("files in memory", "import os; os.memfd_create('x')", REFUSED, real=True),
         Attack(
+            "timers, which the kernel keeps",
+            f"{LIBC}for _ in range(1000): call({107 if shmget == 194 else 222}, 1, None, ctypes.byref(ctypes.c_int()))",
+            REFUSED,
+            real=True,
+        ),
+        Attack(
             "raises its limit",
             "import resource as r; r.setrlimit(r.RLIMIT_AS, (r.RLIM_INFINITY,) * 2); x = bytearray(1 << 30)",
             "ValueError|PermissionError",
@@ -282,6 +288,15 @@ def of_others(on: Victims) -> list[Attack]:
         Attack("reads its own environment", "open('/proc/self/environ').read()", GONE, anywhere=False, real=True),
         Attack("a variable of this process", "import os; os.environ['NANOCHAT_SECRET']", "KeyError", real=True),
         Attack("a user namespace", f"{LIBC}call({97 if arm else 272}, 0x10000000)", REFUSED),
+        Attack("outlives its supervisor", f"{LIBC}call({167 if arm else 157}, 1, 0, 0, 0, 0)", REFUSED, real=True),
+        Attack(
+            "the machine's name",
+            f"import os; assert os.uname().nodename == {os.uname().nodename!r}",
+            "AssertionError",
+            anywhere=False,
+            real=True,
+        ),
+        Attack("the kernel's log", f"{LIBC}call({116 if arm else 103}, 10, 0, 0)", REFUSED),
         Attack("becomes root", "import os; os.setuid(0)", f"{REFUSED}|Invalid argument", anywhere=False),
         Attack("key ring", f"{LIBC}call({219 if arm else 250}, 0, -3, 1)", REFUSED, real=True),
         Attack("io_uring", f"{LIBC}call(425, 1, ctypes.create_string_buffer(120))", REFUSED),

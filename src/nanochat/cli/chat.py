@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 from nanochat.checkpoint.find import ResolvedRef, newest_chat_ref, resolve_ref
+from nanochat.cli.flags import Parser
 from nanochat.config.runtime import ComputeDtype, Device, RuntimeConfig
-from nanochat.errors import ConfigError, NanochatError, nearest
+from nanochat.errors import ConfigError, NanochatError
 
 _DEFAULT_BASE = "~/.cache/nanochat"
 _INTERRUPTED = 130
@@ -40,15 +40,8 @@ def main(argv: Sequence[str]) -> int:
     return _converse(talk, ref)
 
 
-class _Parser(argparse.ArgumentParser):
-    """Mistakes are a paragraph like all others, not a page of usage."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"nanochat chat: {message}; nanochat chat --help shows the flags")
-
-
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="nanochat chat", description="Talk to a model.")
+    parser = Parser(prog="nanochat chat", description="Talk to a model.")
     add = parser.add_argument
     add("ref", nargs="?", help="stage/run[@step], a stage, or a path; default: the newest of rl, sft, mid, base")
     add("-p", "--prompt", help="print the answer to this and end; - reads it from stdin")
@@ -63,12 +56,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--device", choices=[str(d) for d in Device], default="auto", help="(default auto)")
     add("--dtype", choices=[str(d) for d in ComputeDtype], default="auto", help="of the computation (default auto)")
     add("--base-dir", default=os.environ.get("NANOCHAT_BASE_DIR") or _DEFAULT_BASE, help="where the runs are")
-    words = [f"--base-dir={w.partition('=')[2]}" if w.startswith("base_dir=") else w for w in argv]
-    options, unknown = parser.parse_known_args(words)
-    if unknown:
-        flags = [flag for action in parser._actions for flag in action.option_strings]
-        raise ConfigError(f"nanochat chat: {unknown[0]!r} is not known; {nearest(unknown[0].partition('=')[0], flags)}")
-    return options
+    return parser.parsed(argv)
 
 
 def _prompt(given: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nanochat.checkpoint.find import ResolvedRef, newest_chat_ref, resolve_ref
+from nanochat.cli.flags import Parser
 from nanochat.config.runtime import ComputeDtype, Device, RuntimeConfig
 from nanochat.errors import ConfigError, MissingError
 
@@ -52,7 +53,7 @@ def _say(text: str) -> None:
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="nanochat serve", description="An OpenAI-compatible API and a web page.")
+    parser = Parser(prog="nanochat serve", description="An OpenAI-compatible API and a web page.")
     add = parser.add_argument
     add("ref", nargs="?", help="stage/run[@step], a stage, or a path; default: the newest")
     add("--port", type=int, default=8000, help="0 takes a free one (default 8000)")
@@ -70,8 +71,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--max-choices", type=int, default=8, help="answers to one request (default 8)")
     add("--max-body-bytes", type=int, default=1 << 20, help="of a request, then 413 (default 1048576)")
     add("--base-dir", default=os.environ.get("NANOCHAT_BASE_DIR") or _DEFAULT_BASE)
-    words = [f"--base-dir={w.partition('=')[2]}" if w.startswith("base_dir=") else w for w in argv]
-    options = parser.parse_args(words)
+    options = parser.parsed(argv)
     _check_bounds(options)
     return options
 

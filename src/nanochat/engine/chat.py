@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from nanochat.engine.calculator import calculate
+from nanochat.engine.calculator import MAX_CHARS, calculate
 from nanochat.engine.engine import Engine
 from nanochat.engine.sampling import SamplingParams
 from nanochat.errors import ConfigError
@@ -23,7 +23,8 @@ SHOWN = {
     "<|output_start|>": " [output: ",
     "<|output_end|>": "] ",
 }
-SHOWN_CALL = re.compile(r"\[python: ([^\n]*?)\] \[output: ([^\n\]]*)\] ?")
+# no longer than the calculator reads: else a text of many beginnings would take time that grows with its square
+SHOWN_CALL = re.compile(rf"\[python: ([^\n]{{0,{MAX_CHARS}}}?)\] \[output: ([^\n\]]*)\] ?")
 PART_AFTER = {"<|python_start|>": "python", "<|output_start|>": "python_output"}
 
 
@@ -179,14 +180,15 @@ def parts_of_shown(text: str) -> str | list[dict[str, str]]:
 
     Only what the calculator really says becomes a call: text that merely looks like one stays text.
     """
-    parts, end = list[dict[str, str]](), 0
-    for found in SHOWN_CALL.finditer(text):
+    parts, end, at = list[dict[str, str]](), 0, 0
+    while found := SHOWN_CALL.search(text, at):
         expression, output = found.groups()
+        at = found.start() + 1  # a call may begin within what only looked like one
         if calculate(expression) != output:
             continue
         parts.append({"type": "text", "text": text[end : found.start()]})
         parts += [{"type": "python", "text": expression}, {"type": "python_output", "text": output}]
-        end = found.end()
+        end = at = found.end()
     if not parts:
         return text
     return [part for part in [*parts, {"type": "text", "text": text[end:]}] if part["text"]]

@@ -54,7 +54,7 @@ REFUSED = {
     "kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "rt_sigqueueinfo": (129, 138),
     "rt_tgsigqueueinfo": (297, 240), "pidfd_send_signal": (424, 424), "pidfd_open": (434, 434),
     "pidfd_getfd": (438, 438), "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
-    "kcmp": (312, 272), "prlimit64": (302, 261), "setrlimit": (160, 164),
+    "kcmp": (312, 272), "prlimit64": (302, 261), "setrlimit": (160, 164), "prctl": (157, 167), "syslog": (103, 116),
     "mount": (165, 40), "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "open_tree": (428, 428),
     "move_mount": (429, 429), "fsopen": (430, 430), "fsconfig": (431, 431), "fsmount": (432, 432),
     "fspick": (433, 433), "mount_setattr": (442, 442), "open_by_handle_at": (304, 265),
@@ -187,6 +187,7 @@ def be_program(libc: Libc | None, given: Given, say_ready: int, alive: int) -> N
         os.dup2(0, 1)
         if libc is not None and given["isolation"] == "namespaces":
             user = free_user() if os.geteuid() == 0 else None  # while there is a /proc to ask
+            libc.call("sethostname", b"sandbox", 7)
             change_root(libc, given["root"], given["readable"], given["work"])
             drop_privileges(libc, user)
         if libc is not None:
@@ -270,7 +271,7 @@ def limit(seconds: float, memory: int) -> None:
     """Hard limits, which without privileges can only be lowered. Those that a system lacks are passed over."""
     asked = {
         "CPU": int(seconds) + 1, "AS": memory, "FSIZE": FILE_BYTES, "NOFILE": DESCRIPTORS, "CORE": 0, "NPROC": 0,
-        "MEMLOCK": 0, "MSGQUEUE": 0,
+        "MEMLOCK": 0, "MSGQUEUE": 0, "SIGPENDING": DESCRIPTORS,  # the last bounds timers
     }  # fmt: skip
     for name, value in asked.items():
         try:

@@ -154,7 +154,7 @@ def _bubblewrap() -> list[str]:
         raise JailError("not installed")
     python = os.path.realpath(sys.executable)
     words = [bwrap, "--unshare-all", "--unshare-user", "--disable-userns", "--die-with-parent", "--cap-drop", "ALL"]
-    words += ["--uid", "65534", "--gid", "65534", "--dev-bind", os.devnull, os.devnull]
+    words += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox", "--dev-bind", os.devnull, os.devnull]
     for path in (*readable_paths()[:-1], python):
         words += ["--ro-bind", path, path]
     words += ["--size", str(WORK_BYTES), "--tmpfs", WORK, "--chdir", WORK, "--remount-ro", "/"]

@@ -18,7 +18,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import JSONResponse, Response
 
 from nanochat.serving import answers
-from nanochat.serving.errors import ApiError
+from nanochat.serving.errors import ApiError, invalid
 from nanochat.serving.forms import ChatForm, Form
 from nanochat.serving.generation import Generation
 from nanochat.serving.guard import Access, Guard, refusal
@@ -133,6 +133,8 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def no_route(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:  # FastAPI's word for a body that its parser gave up on
+            return refusal(invalid("the body is not JSON: not UTF-8, nested too deeply, or a number too long"))
         place = f"{request.method} {request.url.path}"
         return refusal(ApiError(error.status_code, f"{place}: {error.detail}", code="unknown_url"))
 

@@ -11,6 +11,7 @@ _TYPES = {
     500: "server_error",
     503: "overloaded_error",
 }
+_MAX_CHARS = 600  # of a message: what a client sent is not sent back to it at full length
 
 
 class ApiError(Exception):
@@ -28,8 +29,8 @@ class ApiError(Exception):
         """`param` names the key of the request that is at fault, `code` is for programs."""
         super().__init__(message)
         self.status = status
-        self.message = message
-        self.param = param
+        self.message = clipped(message, _MAX_CHARS)
+        self.param = param and clipped(param, _MAX_CHARS)
         self.code = code
         self.retry_after = retry_after
 
@@ -44,6 +45,11 @@ class ApiError(Exception):
         if self.status == 401:
             return {"WWW-Authenticate": "Bearer"}
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+def clipped(text: str, length: int) -> str:
+    """At most `length` characters of it; that there were more is shown."""
+    return text if len(text) <= length else f"{text[: length - 3]}..."
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:

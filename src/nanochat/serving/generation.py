@@ -108,14 +108,17 @@ class Generation:
 
 
 def _sampling(service: Service, request: Common, prompt: list[int]) -> SamplingParams:
-    """What the request says, else the server's defaults; top_p=0 means the likeliest token, as temperature 0 does."""
+    """What the request says, else the server's defaults; top_p=0 means the likeliest token, as temperature 0 does.
+
+    A top_k beyond the vocabulary is cut: one that fits into no tensor would end the engine, for whoever else asks too.
+    """
     defaults = service.defaults
     temperature = defaults.temperature if request.temperature is None else request.temperature
     top_k = defaults.top_k if request.top_k is None else request.top_k
     return SamplingParams(
         max_new_tokens=_answer_tokens(service, request, len(prompt)),
         temperature=0.0 if request.top_p == 0 else temperature,
-        top_k=top_k if top_k is not None and top_k > 0 else None,
+        top_k=min(top_k, service.tokenizer.vocab_size) if top_k is not None and top_k > 0 else None,
         top_p=request.top_p or 1.0,
         min_p=request.min_p or 0.0,
         repetition_penalty=request.repetition_penalty or 1.0,

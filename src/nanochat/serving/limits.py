@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 MAX_STOPS = 16  # stop strings of a request
 MAX_STOP_CHARS = 256  # of each: so much text may have to be held back
+LEAST_PENALTY = 0.01  # a repetition_penalty: logits divided by less overflow, which ends the engine
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,15 @@ Notable: nothing is ignored in silence. A key is either done, or accepted becaus
 (`tools: []`, `logprobs: false`) or is a hint about bookkeeping (`user`, `metadata`), or refused by name.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 from nanochat.errors import nearest
-from nanochat.serving.errors import ApiError, invalid
-from nanochat.serving.limits import MAX_STOP_CHARS, MAX_STOPS
+from nanochat.serving.errors import ApiError, clipped, invalid
+from nanochat.serving.limits import LEAST_PENALTY, MAX_STOP_CHARS, MAX_STOPS
 
 StopString = Annotated[str, Field(min_length=1, max_length=MAX_STOP_CHARS)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -77,7 +78,7 @@ class Common(BaseModel):
     top_p: Annotated[Number, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1)] | None = None
     min_p: Annotated[Number, Field(ge=0, le=1)] | None = None
-    repetition_penalty: Annotated[Number, Field(gt=0, le=10)] | None = None
+    repetition_penalty: Annotated[Number, Field(ge=LEAST_PENALTY, le=10)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: StopString | Annotated[list[StopString], Field(max_length=MAX_STOPS)] | None = None
@@ -153,8 +154,9 @@ def check_extra(key: str, value: object, known: Mapping[str, object]) -> None:
 
 
 def describe(errors: "list[Any]") -> ApiError:
-    """The first of pydantic's errors as an answer of ours."""
-    first = errors[0]
+    """The first of pydantic's errors as an answer of ours; of a union's, one that is more than "not that type"."""
+    same_key = [error for error in errors if error["loc"][:2] == errors[0]["loc"][:2]]
+    first = next((error for error in same_key if not error["type"].endswith("_type")), errors[0])
     if first["type"] == "json_invalid":
         return invalid(f"the body is not JSON: {first['ctx']['error']}")
     place = [str(part) for part in first["loc"] if part != "body"]
@@ -163,4 +165,8 @@ def describe(errors: "list[Any]") -> ApiError:
     where = ".".join(part for part in place if part.replace("_", "").isalnum() and part not in ("str", "int"))
     if first["type"] == "missing" and param:
         return invalid(f"{where} is missing", param, "missing_required_parameter")
-    return invalid(f"{where or 'the body'}: {first['msg'][0].lower()}{first['msg'][1:]}", param, "invalid_value")
+    value = first["input"]
+    shown = where or "the body"
+    if where and isinstance(value, str | int | float):  # nothing nested: that could be too deep to be written
+        shown = f"{where}={clipped(json.dumps(value), 60)}"
+    return invalid(f"{shown}: {first['msg'][0].lower()}{first['msg'][1:]}", param, "invalid_value")

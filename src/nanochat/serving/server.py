@@ -12,6 +12,7 @@ from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from nanochat.errors import ConfigError
 from nanochat.serving.service import Service
@@ -48,6 +49,29 @@ def url_of(listener: socket.socket) -> str:
     return f"http://{shown}:{port}"
 
 
+class Connection(H11Protocol):
+    """uvicorn's, but closed if it brings no whole request head for `patience` seconds: uvicorn would wait for ever."""
+
+    patience = 30.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Somebody has called."""
+        super().connection_made(transport)
+        self._wait_for_more_than(None)
+
+    def _wait_for_more_than(self, seen: object) -> None:
+        self.loop.call_later(self.patience, self._look, seen)
+
+    def _look(self, seen: object) -> None:
+        """`seen` is the request that was under way, or the last one, a while ago."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is seen and (seen is None or self.cycle.response_complete):
+            self.transport.close()
+        else:
+            self._wait_for_more_than(self.cycle)
+
+
 class Server(uvicorn.Server):
     """uvicorn with our way to end. `ready` is called once the model is loaded; `failure` is why it never was."""
 
@@ -55,7 +79,13 @@ class Server(uvicorn.Server):
         """Nothing runs yet."""
         limit = int(service.limits.grace_seconds + _MARGIN)
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=limit
+            app,
+            http=Connection,
+            ws="none",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=limit,
         )
         super().__init__(config)
         self._service = service
