@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from nanochat.cli import chat, plan, runs
+from nanochat.cli import chat, plan, runs, serve
 from nanochat.config.arguments import split_args
 from nanochat.config.load import compose_run
 from nanochat.config.overrides import expand_sweep
@@ -66,6 +66,8 @@ def test_command_is_understood(command: Command, user_folder: Path, monkeypatch:
     verb, *rest = command.words
     if verb == "chat":
         chat._parse(rest)
+    elif verb == "serve":
+        serve._parse(rest)
     elif verb == "runs":
         runs._parser().parse_args(rest)
     elif verb != "--help":
