@@ -1,9 +1,10 @@
-"""The loader's benchmark on a few files: it runs, and its JSON says what was measured where."""
+"""The benchmarks on very little: they run, and their JSON says what was measured where."""
 
 import importlib.util
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -12,12 +13,19 @@ import pytest
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "loader.py"
 
 
-@pytest.mark.parametrize("packing", ["stream", "bestfit"])
-def test_it_measures_all_ways(packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spec = importlib.util.spec_from_file_location("loader_benchmark", SCRIPT)
+def load(script: Path) -> Any:
+    """The script as a module."""
+    spec = importlib.util.spec_from_file_location(f"{script.stem}_benchmark", script)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("packing", ["stream", "bestfit"])
+def test_it_measures_all_ways(packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(SCRIPT)
     for name in ("a", "b", "z"):
         texts = [f"{name} {i} " + "some words " * (i % 30) for i in range(80)]
         pq.write_table(pa.table({"text": texts}), tmp_path / f"{name}.parquet", row_group_size=20)
@@ -32,3 +40,22 @@ def test_it_measures_all_ways(packing: str, tmp_path: Path, monkeypatch: pytest.
         low, median, high = found["rates"][kind]["clock"]
         assert 0 < low <= median <= high
     assert [row["epoch"] for row in found["memory"]["text"]] == [1, 2]
+
+
+@pytest.mark.parametrize("model", ["gpt", "modern"])
+def test_decoding_is_measured_on_a_cpu(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(SCRIPT.with_name("decode.py"))
+    monkeypatch.setattr(module, "copy_bandwidth", lambda device: 1e10)
+    small = ["--device", "cpu", "--depth", "2", "--vocab-size", "300", "--seq-len", "64", "--tokens", "6"]
+    many = ["--batch", "1", "3", "--context", "8", "140", "--seconds", "0", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["decode.py", "--model", model, *small, *many])
+    module.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["machine"]["packages"]["torch"] and found["when"] and found["weights MB"] >= 0
+    assert [(row["batch"], row["context"]) for row in found["rows"]] == [(1, 8), (1, 140), (3, 8), (3, 140)]
+    for row in found["rows"]:
+        assert row["tokens/s"] > 0 and row["first token s"] > 0 and row["share"] > 0
+        assert abs(row["mean context"] - row["context"]) < 4
+    dims = module.make_model(module.parse_arguments()).dims
+    matrices = dims.n_embd * (12 * dims.n_embd * dims.n_layer + dims.table_rows)
+    assert abs(found["weights MB"] - matrices * 4 / 1e6) <= 1

@@ -1,6 +1,7 @@
 """A byte tokenizer, a small random network, and a network that says what a script tells it to."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -40,13 +41,14 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture
 def make_model(tokenizer: Tokenizer) -> Callable[..., GPT]:
-    def make(n_kv_head: int = 2, seed: int = 0, seq_len: int = 64) -> GPT:
-        dims = ModelDims(2, 32, 4, n_kv_head, 8, tokenizer.vocab_size, seq_len, 10_000.0, "float32", 1e-6, 15.0)
+    def make(n_kv_head: int = 2, seed: int = 0, seq_len: int = 64, **more: Any) -> GPT:
+        shape = (2, 32, 4, n_kv_head, 8, tokenizer.vocab_size, seq_len)
+        dims = ModelDims(*shape, 10_000.0, "float32", 1e-6, 15.0, **more)
         model = build_model(dims, "cpu", "float32", seed)
         generator = torch.Generator().manual_seed(seed + 1)
         with torch.no_grad():
             for p in model.parameters():
-                p.copy_(torch.randn(p.shape, generator=generator) / p.shape[1] ** 0.5)
+                p.copy_(torch.randn(p.shape, generator=generator) / p.shape[-1] ** 0.5)
         return model
 
     return make

@@ -80,3 +80,22 @@ def test_overflow_is_noticed(make_model: Make) -> None:
         model(torch.zeros(1, 5, dtype=torch.int64), new_cache(model, 1, 4))
     with pytest.raises(AssertionError, match="rotary tables end at 160"):
         model(torch.zeros(1, 161, dtype=torch.int64))
+
+
+@torch.no_grad()
+def test_rows_come_go_and_move(model: GPT) -> None:
+    """A prefilled row is copied into a running cache, the cache grows, one row leaves and the last takes its place."""
+    idx = torch.randint(61, (3, 14))
+    cache, arrival = new_cache(model, 2, 8), new_cache(model, 1, 5)
+    model(idx[:2, :4], cache)
+    model(idx[2:, :5], arrival)
+    cache = cache.resized(4, 14)
+    cache.copy_row(2, arrival, 0)
+    cache.set_lengths([4, 4, 5])
+    model(torch.stack([idx[0, 4:6], idx[1, 4:6], idx[2, 5:7]]), cache)
+    cache.copy_row(0, cache, 2)
+    cache.set_lengths([7, 6])
+    got = model(torch.stack([idx[2, 7:8], idx[1, 6:7]]), cache)
+    full = model(idx)
+    torch.testing.assert_close(got[:, 0], torch.stack([full[2, 7], full[1, 6]]), rtol=1e-4, atol=2e-5)
+    assert cache.last_ids_B.tolist() == [int(idx[2, 7]), int(idx[1, 6])] and cache.room == 4

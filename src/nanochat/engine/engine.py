@@ -1,136 +1,259 @@
-"""Text generation with a KV cache: one prompt many times, or many prompts of different lengths at once.
+"""Text generation: requests come in, all that are live are written together, finished ones make room for waiting ones.
 
-B rows, T time, V vocabulary. Notable: a prompt is computed once and its cache copied to all its samples; prompts of
-different lengths are padded on the right, where a causal model cannot see the padding, and each row then goes on
-at its own position. Rows that are finished leave the batch when half of it is. At temperature 0 all of
-this gives the tokens of the plain forward pass.
+Notable: a prompt is computed once and its cache copied to all its samples; prompts of different lengths share a batch,
+each row at its own position; a long prompt is read in pieces, between which the others go on. At temperature 0 all of
+this gives the tokens of the plain forward pass. One thread owns an engine and calls it.
 """
 
+from collections import deque
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
-from nanochat.engine.row import Row, Token
-from nanochat.engine.sampling import check_sampling, sample
-from nanochat.errors import ConfigError
+from nanochat.engine.batch import Batch
+from nanochat.engine.prefill import Prefill, Request, next_group
+from nanochat.engine.reading import Reading
+from nanochat.engine.row import Token
+from nanochat.engine.sampling import REFUSED, SamplingParams, check_params
+from nanochat.engine.sequence import Sequence
+from nanochat.errors import ConfigError, CorruptError
 from nanochat.model.gpt import GPT
-from nanochat.model.kv_cache import KVCache
+from nanochat.runtime.host_memory import available_memory
 from nanochat.tokenizer.bpe import Tokenizer
 
 Column = list[Token | None]
+_UNKNOWN_MEMORY = 2 << 30  # bytes for keys and values where the system does not say what is free
 
 
 class Engine:
     """A model that writes. `model` is the plain module (not its compiled wrapper) and lies on `device`."""
 
-    def __init__(self, model: GPT, tokenizer: Tokenizer, device: str | torch.device) -> None:
-        """The tokenizer must be the one the model was trained with."""
+    def __init__(
+        self,
+        model: GPT,
+        tokenizer: Tokenizer,
+        device: str | torch.device,
+        *,
+        max_rows: int = 128,
+        prefill_tokens: int = 8192,
+        cache_bytes: int | None = None,
+        plain: bool = False,
+    ) -> None:
+        """The tokenizer must be the one the model was trained with.
+
+        `max_rows`: how many sequences are written at a time. `prefill_tokens`: how many tokens of prompts are computed
+        in one forward pass, which bounds both its memory and how long the others wait for it. `cache_bytes`: memory for
+        keys and values at most; None takes what is sensible on the device. `plain`: no kernels of our own and no CUDA
+        graphs, but one operation of torch after the other, which is what everything else is compared with.
+        """
         self.model = model
         self.tokenizer = tokenizer
         self.device = torch.device(device)
+        self.prefill_tokens = prefill_tokens
+        self._waiting: deque[Request] = deque()
+        self._prefill: Prefill | None = None
+        self._arrivals: deque[tuple[Prefill, int, Sequence]] = deque()  # prefilled, waiting for a row
+        self._ended: list[Sequence] = []  # to be reported by the next step
+        self._readings: deque[Reading] = deque()  # drawn, and not yet known to the host
+        budget = _sensible(self.device) if cache_bytes is None else cache_bytes
+        self._batch = Batch(model, self.device, max_rows, budget, plain)
 
-    def generate(
-        self,
-        prompt_ids: list[int],
-        *,
-        num_samples: int = 1,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        seed: int = 0,
-    ) -> Iterator[Column]:
+    def submit(self, prompt_ids: list[int], params: SamplingParams, *, num_samples: int = 1) -> list[Sequence]:
+        """`num_samples` continuations of a prompt, which the coming steps will write.
+
+        Raises ConfigError at once for params that mean nothing and for an empty or too long prompt.
+        """
+        room = self._check(prompt_ids, params, num_samples)
+        limit = min(params.max_new_tokens, room)
+        sequences = [Sequence(self.tokenizer, prompt_ids, params, i, limit) for i in range(num_samples)]
+        if limit:
+            self._waiting.append(Request(prompt_ids, sequences))
+        else:
+            self._ended += sequences
+        return sequences
+
+    @torch.inference_mode()
+    def step(self) -> list[Sequence]:
+        """One token more for all live sequences, after waiting ones were let in.
+
+        Returns those that got tokens or ended; none, while a long prompt is being read and nothing else is live.
+        Raises CorruptError if the model's logits are no numbers; all sequences are then cancelled.
+        """
+        touched = dict.fromkeys(self._ended)
+        self._ended = []
+        self._batch.leave()
+        self._admit()
+        if not self._behind:
+            self._collect(0, touched)
+            self._batch.leave()
+        if self._batch.live:
+            self._batch.force(self._corrections())
+            self._readings.append(Reading(list(self._batch.live), self._batch.step()))
+            self._collect(1 if self._behind else 0, touched)
+        else:
+            self._collect(0, touched)
+        return list(touched)
+
+    def cancel(self, sequence: Sequence) -> None:
+        """It gets no more tokens, and its row is free for another."""
+        if sequence.finish is None:
+            sequence.finish = "cancelled"
+            self._ended.append(sequence)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a step has anything to do."""
+        held = (self._ended, self._waiting, self._prefill, self._arrivals, self._readings)
+        return any(held) or any(not sequence.leaving for sequence in self._batch.live)
+
+    @property
+    def _behind(self) -> bool:
+        """On a GPU a step is launched before the tokens of the one before are read, so that it never waits for us."""
+        return self.device.type == "cuda"
+
+    def generate(self, prompt_ids: list[int], params: SamplingParams, *, num_samples: int = 1) -> Iterator[Column]:
         """`num_samples` continuations of one prompt, a column a step: a Token a sample, None for those finished.
 
         The stop token is part of the column it stops. Ends when all have stopped, after `max_new_tokens` columns,
-        or where the rotary tables end. Raises ConfigError (at once) for an empty or too long prompt.
+        or where the rotary tables end. Closing the iterator cancels what is under way. Raises as `submit` does, at
+        once; the work begins with the first column.
         """
-        check_sampling(temperature, top_k)
-        room = self._room([prompt_ids], max_new_tokens)
-        cache, logits_BV = self._prefill([prompt_ids], room)
-        if num_samples > 1:
-            cache, logits_BV = cache.select([0] * num_samples), logits_BV.expand(num_samples, -1)
-        return self._decode(cache, logits_BV, room, temperature, top_k, seed)
+        self._check(prompt_ids, params, num_samples)
+        return self._columns(prompt_ids, params, num_samples)
 
     def generate_batch(
-        self,
-        prompts: list[list[int]],
-        *,
-        max_new_tokens: int,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        seed: int = 0,
-        rows: int = 32,
+        self, prompts: list[list[int]], params: SamplingParams, *, num_samples: int = 1
     ) -> list[list[int]]:
-        """One continuation for each prompt, in their order: the new tokens, tool output included, the stop token not.
+        """`num_samples` continuations of each prompt, in the order of the prompts: the new tokens, tool output
+        included, the stop token not.
 
-        Computed `rows` prompts at a time, the longest first. Raises ConfigError as `generate` does.
+        Raises ConfigError as `submit` does.
         """
-        check_sampling(temperature, top_k)
-        order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        answers: list[list[int]] = [[] for _ in prompts]
-        for start in range(0, len(order), rows):
-            chosen = order[start : start + rows]
-            room = self._room([prompts[i] for i in chosen], max_new_tokens)
-            cache, logits_BV = self._prefill([prompts[i] for i in chosen], room)
-            for column in self._decode(cache, logits_BV, room, temperature, top_k, seed + start):
-                for i, token in zip(chosen, column, strict=True):
-                    if token is not None and not (token.id in self._stops and not token.forced):
-                        answers[i].append(token.id)
-        return answers
+        for prompt in prompts:
+            self._check(prompt, params, num_samples)
+        answers: dict[int, list[Sequence]] = {}
+        for i in sorted(range(len(prompts)), key=lambda i: -len(prompts[i])):  # similar lengths are prefilled together
+            answers[i] = self.submit(prompts[i], params, num_samples=num_samples)
+        self._run([sequence for samples in answers.values() for sequence in samples])
+        return [_answer(sequence) for i in range(len(prompts)) for sequence in answers[i]]
 
-    @property
-    def _stops(self) -> set[int]:
-        return {self.tokenizer.special("<|assistant_end|>"), self.tokenizer.bos}
+    def _columns(self, prompt_ids: list[int], params: SamplingParams, num_samples: int) -> Iterator[Column]:
+        sequences = self.submit(prompt_ids, params, num_samples=num_samples)
+        try:
+            for i in range(sequences[0].limit):
+                while any(s.finish is None and len(s.tokens) <= i for s in sequences):
+                    self.step()
+                column: Column = [s.tokens[i] if i < len(s.tokens) else None for s in sequences]
+                if not any(column):
+                    return
+                yield column
+        finally:
+            for sequence in sequences:
+                self.cancel(sequence)
 
-    def _room(self, prompts: list[list[int]], max_new_tokens: int) -> int:
-        """How many tokens can follow the longest prompt."""
-        longest, limit = max(map(len, prompts)), self.model.max_positions
-        if min(map(len, prompts)) == 0:
+    def _run(self, sequences: list[Sequence]) -> None:
+        """Steps until all of these have ended."""
+        try:
+            while any(sequence.finish is None for sequence in sequences):
+                self.step()
+        finally:
+            for sequence in sequences:
+                self.cancel(sequence)
+
+    def _check(self, prompt_ids: list[int], params: SamplingParams, num_samples: int) -> int:
+        """How many tokens can follow the prompt."""
+        check_params(params)
+        limit, vocab_size = self.model.max_positions, self.model.dims.vocab_size
+        if num_samples < 1:
+            raise ConfigError(f"num_samples={num_samples} must be >= 1")
+        if not prompt_ids:
             raise ConfigError("an empty prompt: it needs at least <|bos|>")
-        if longest >= limit:
-            raise ConfigError(f"a prompt of {longest} tokens is too long, this model reaches {limit} positions")
-        return max(0, min(max_new_tokens, limit - longest))
+        if len(prompt_ids) >= limit:
+            raise ConfigError(f"a prompt of {len(prompt_ids)} tokens is too long, this model reaches {limit} positions")
+        low, high = min(prompt_ids), max(prompt_ids)
+        if low < 0 or high >= vocab_size:
+            raise ConfigError(f"token ids from {low} to {high} in a prompt; this model has 0 to {vocab_size - 1}")
+        return limit - len(prompt_ids)
 
-    @torch.inference_mode()
-    def _prefill(self, prompts: list[list[int]], room: int) -> tuple[KVCache, Tensor]:
-        """The cache of all prompts, with `room` positions to spare, and the logits (B, V) that follow them."""
-        lengths = [len(prompt) for prompt in prompts]
-        longest = max(lengths)
-        padded = [prompt + [0] * (longest - len(prompt)) for prompt in prompts]
-        cache = KVCache(self.model.dims, len(prompts), longest + room, self.device, self.model.compute_dtype)
-        cache.expect(lengths)
-        hidden_BTD = self.model.hidden(torch.tensor(padded, device=self.device), cache)
-        last = hidden_BTD[torch.arange(len(prompts), device=self.device), cache.lengths_B - 1]
-        return cache, self.model.logits(last)
-
-    def _decode(
-        self, cache: KVCache, logits_BV: Tensor, steps: int, temperature: float, top_k: int | None, seed: int
-    ) -> Iterator[Column]:
-        """Columns until all rows are done. `live[i]` is the row that stands at place i of the cache."""
-        generator = torch.Generator(self.device).manual_seed(seed)
-        rows = [Row(self.tokenizer) for _ in range(cache.rows)]
-        live = list(range(cache.rows))
-        for step in range(steps):
-            sampled = sample(logits_BV, temperature, top_k, generator).tolist()
-            column: Column = [None] * len(rows)
-            for place, row in enumerate(live):
-                column[row] = rows[row].take(sampled[place])
-            yield column
-            keep = [place for place, row in enumerate(live) if not rows[row].done]
-            if not keep or step == steps - 1:
+    def _admit(self) -> None:
+        """Lets prefilled sequences into free rows; if there are none, does one forward pass of prefill."""
+        if not self._arrivals and len(self._batch.live) < self._batch.max_rows:
+            self._read_prompts()
+        while self._arrivals:
+            prefill = self._arrivals[0][0]
+            group = [(row, s) for p, row, s in self._arrivals if p is prefill]
+            wanted = [(row, s) for row, s in group if s.finish is None]
+            entering = wanted[: self._batch.room([s for _, s in wanted])]
+            if entering:
+                sequences = [s for _, s in entering]
+                self._readings.append(Reading(sequences, self._batch.enter(prefill, entering)))
+            for _ in group:
+                self._arrivals.popleft()
+            if left := wanted[len(entering) :]:
+                self._arrivals.extendleft((prefill, row, s) for row, s in reversed(left))
                 return
-            if len(keep) <= len(live) // 2:
-                cache, live = cache.select(keep), [live[place] for place in keep]
-            logits_BV = self._next_logits(cache, [_id_of(column[row]) for row in live])
 
-    @torch.inference_mode()
-    def _next_logits(self, cache: KVCache, ids: list[int]) -> Tensor:
-        """One token more in every row -> (B, V)."""
-        idx_BT = torch.tensor(ids, device=self.device)[:, None]
-        return self.model.logits(self.model.hidden(idx_BT, cache)[:, -1])
+    def _read_prompts(self) -> None:
+        while self._waiting and not self._waiting[0].wanted:
+            self._waiting.popleft()
+        if self._prefill is None and self._waiting:
+            free = self._batch.max_rows - len(self._batch.live)
+            group = next_group(self._waiting, free, self.prefill_tokens)
+            self._prefill = Prefill(self.model, group, self.prefill_tokens, self.device)
+        if (prefill := self._prefill) is None:
+            return
+        if any(request.wanted for request in prefill.requests):
+            prefill.step()
+        else:
+            self._prefill = None
+        if prefill.done:
+            self._prefill = None
+            for row, request in enumerate(prefill.requests):
+                self._arrivals.extend((prefill, row, sequence) for sequence in request.sequences)
+
+    def _collect(self, left: int, touched: dict[Sequence, None]) -> None:
+        """Hands out drawn tokens, the oldest first, until `left` readings are under way."""
+        while len(self._readings) > left:
+            reading = self._readings.popleft()
+            for sequence, sampled in zip(reading.sequences, reading.ids(), strict=True):
+                if sampled == REFUSED and sequence.finish is None:
+                    self._refuse()
+                if sequence.accept(sampled):
+                    touched[sequence] = None
+
+    def _corrections(self) -> list[tuple[int, int]]:
+        """(slot, id) where the tool decided what the coming step has to read, whatever was sampled."""
+        found = []
+        for slot, sequence in enumerate(self._batch.live):
+            if sequence.drawn > len(sequence.tokens):  # the token in question is under way
+                if (forced := sequence.forced_next) is not None:
+                    found.append((slot, forced))
+            elif sequence.tokens[-1].forced:
+                found.append((slot, sequence.tokens[-1].id))
+        return found
+
+    def _refuse(self) -> None:
+        """Gives up: nothing that is asked of such a model has an answer."""
+        prefilling = self._prefill.requests if self._prefill else []
+        for sequence in [s for request in (*self._waiting, *prefilling) for s in request.sequences]:
+            self.cancel(sequence)
+        for sequence in [*self._batch.live, *(s for _, _, s in self._arrivals)]:
+            self.cancel(sequence)
+        self._readings.clear()
+        raise CorruptError(
+            "the model's logits are not finite numbers, so no token can be drawn: its weights are broken, "
+            "take an earlier checkpoint"
+        )
 
 
-def _id_of(token: Token | None) -> int:
-    """A finished row goes on with an arbitrary token until it leaves the batch."""
-    return 0 if token is None else token.id
+def _sensible(device: torch.device) -> int:
+    """Bytes for keys and values: most of what is free on a GPU, half of what the processor's memory has free."""
+    if device.type == "cuda":
+        return int(0.8 * torch.cuda.mem_get_info(device)[0])
+    free = available_memory()
+    return _UNKNOWN_MEMORY if free is None else free // 2
+
+
+def _answer(sequence: Sequence) -> list[int]:
+    tokens = sequence.tokens[:-1] if sequence.finish == "stop" else sequence.tokens
+    return [token.id for token in tokens]

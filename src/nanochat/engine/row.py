@@ -32,6 +32,11 @@ class Row:
         self._forced: deque[int] = deque()
         self.done = False
 
+    @property
+    def forced_next(self) -> int | None:
+        """The token that will stand at the next position whatever the model samples there; None if it decides."""
+        return self._forced[0] if self._forced else None
+
     def take(self, sampled: int) -> Token | None:
         """What stands at the next position, given what the model sampled there; None once done."""
         if self.done:
