@@ -84,7 +84,7 @@ def test_a_penalty_counts_prompt_and_answer(make_model: Make, tokenizer: Tokeniz
     """With a huge one nothing is said twice, nor anything of the prompt; a row beside it repeats itself as before."""
     model = make_model()
     engine = Engine(model, tokenizer, "cpu")
-    strict = SamplingParams(max_new_tokens=40, temperature=0.0, repetition_penalty=1e9)
+    strict = SamplingParams(max_new_tokens=40, temperature=0.0, repetition_penalty=100.0)
     free = SamplingParams(max_new_tokens=40, temperature=0.0)
     plain = engine.generate_batch([[5, 6, 7]], free)[0]
     penalised, beside = engine.submit([5, 6, 7], strict)[0], engine.submit([5, 6, 7], free)[0]
@@ -184,7 +184,7 @@ def test_growing_while_others_write(make_model: Make, tokenizer: Tokenizer) -> N
     """Longer and more sequences join live ones, whose cache has to move, what a penalty has seen included."""
     model = make_model(seq_len=128)
     engine = Engine(model, tokenizer, "cpu")
-    strict = SamplingParams(max_new_tokens=30, temperature=0.0, repetition_penalty=1e9)
+    strict = SamplingParams(max_new_tokens=30, temperature=0.0, repetition_penalty=100.0)
     first = engine.submit([1, 2], strict)[0]
     for _ in range(5):
         engine.step()

@@ -127,7 +127,8 @@ def test_what_is_no_number_is_refused() -> None:
     [
         ("temperature", -0.1), ("temperature", float("nan")), ("temperature", float("inf")), ("top_k", -1),
         ("top_p", 0.0), ("top_p", 1.1), ("top_p", float("nan")), ("min_p", -0.1), ("min_p", 2.0),
-        ("repetition_penalty", 0.0), ("repetition_penalty", float("inf")), ("max_new_tokens", -1), ("seed", 2**63),
+        ("repetition_penalty", 0.0), ("repetition_penalty", float("inf")),
+        ("repetition_penalty", 1e-300), ("top_k", 10**23), ("max_new_tokens", -1), ("seed", 2**63),
     ],
 )  # fmt: skip
 def test_nonsense_is_refused_by_name_and_value(key: str, value: float) -> None:

@@ -102,7 +102,7 @@ def test_files_that_are_named_must_be_there(workshop: Workshop, tmp_path: Path) 
 
 def test_everything_off(workshop: Workshop) -> None:
     with patch("nanochat.stages.core.find_bundle", side_effect=AssertionError("looked for")):
-        run = train(workshop, "run=off", "eval.core_every=-1")
+        run = train(workshop, "run=core-off", "eval.core_every=-1")
     assert (run / "result.json").is_file()
 
 

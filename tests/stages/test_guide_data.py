@@ -225,7 +225,7 @@ def test_all_six_chat_tasks_are_measured(workshop: Workshop, hub: str) -> None:
     run = train(workshop, "eval", hub, *only)
     metrics = json.loads((run / "result.json").read_text())["metrics"]
     tasks = ("arc_easy", "arc_challenge", "mmlu", "gsm8k", "humaneval", "spelling_bee")
-    assert set(metrics) == {f"eval/chat/{task}" for task in tasks}
+    assert set(metrics) == {"eval/chatcore", *(f"eval/chat/{task}" for task in tasks)}
 
 
 def test_an_own_class_is_trained_on(workshop: Workshop, mid_run: Path, own_tasks: str) -> None:

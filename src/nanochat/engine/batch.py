@@ -57,14 +57,14 @@ class Batch:
         self._make_room(rows, max(self._capacity_for(sequence) for sequence in sequences))
         for slot, (row, _) in enumerate(arrivals, first):
             self._cache.copy_row(slot, prefill.cache, row)
-        self.live += sequences
-        self._note_prompts(first)
+        self._note_prompts(first, sequences)
         logits_BV = prefill.logits_PV[torch.tensor([row for row, _ in arrivals], device=self.device)]
         positions_B = torch.tensor([sequence.prompt_length for sequence in sequences], device=self.device)
         seen_BV = None if self._seen_RV is None else self._seen_RV[first:rows]
         settings = Settings.of([s.params for s in sequences], [s.key for s in sequences], self.device)
         ids_B = draw(logits_BV, settings, positions_B, seen_BV, self._mode(sequences))
         self._next_ids_R[first:rows] = ids_B
+        self.live += sequences  # not before all that can fail, so that nobody enters twice
         for sequence in sequences:
             sequence.drawn += 1
         self._note_rows()
@@ -126,11 +126,10 @@ class Batch:
 
     def _remake(self, rows: int, capacity: int) -> None:
         if self.live:
-            self._cache = self._cache.resized(rows, capacity)
+            cache = self._cache.resized(rows, capacity)
         else:
-            del self._cache  # first, so that its memory can be used again
-            self._cache = KVCache(self.model.dims, rows, capacity, self.device, self.model.compute_dtype)
-            self._cache.set_lengths([])
+            self._cache = self._new_cache(0, 0)  # first, so that the memory of the old one can be used again
+            cache = self._new_cache(rows, capacity)
         next_ids_R = torch.zeros(rows, dtype=torch.int64, device=self.device)
         seen_RV = self._seen_table(rows) if self.live and self._seen_RV is not None else None
         if self.live:
@@ -138,10 +137,15 @@ class Batch:
             next_ids_R[:kept] = self._next_ids_R[:kept]
             if seen_RV is not None and self._seen_RV is not None:
                 seen_RV[:kept] = self._seen_RV[:kept]
-        self._next_ids_R, self._seen_RV = next_ids_R, seen_RV
-        self._settings = Settings.room_for(rows, self.device)
+        settings = Settings.room_for(rows, self.device)
+        self._cache, self._next_ids_R, self._seen_RV, self._settings = cache, next_ids_R, seen_RV, settings
         if self._fast is not None:
             self._fast.use(self._cache, self._settings, self._next_ids_R)
+
+    def _new_cache(self, rows: int, capacity: int) -> KVCache:
+        cache = KVCache(self.model.dims, rows, capacity, self.device, self.model.compute_dtype)
+        cache.set_lengths([])
+        return cache
 
     def _note_rows(self) -> None:
         """Who is live has changed."""
@@ -153,9 +157,9 @@ class Batch:
         if self._fast is not None:
             self._fast.use_rows(rows)
 
-    def _note_prompts(self, first: int) -> None:
-        """What occurred in the prompts of the rows from `first` on, if a penalty asks for it."""
-        for slot, sequence in enumerate(self.live[first:], first):
+    def _note_prompts(self, first: int, sequences: list[Sequence]) -> None:
+        """What occurred in the prompts of those that go to the rows from `first` on, if a penalty asks for it."""
+        for slot, sequence in enumerate(sequences, first):
             if sequence.params.repetition_penalty == 1:
                 continue
             if self._seen_RV is None:

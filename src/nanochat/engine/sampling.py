@@ -16,6 +16,7 @@ from nanochat.engine.noise import gumbel
 from nanochat.errors import ConfigError
 from nanochat.model.kernels import fast_on
 
+PENALTIES = (0.01, 100)  # beyond, logits leave the range of fp32 or nothing is left to compare
 REFUSED = -1  # in place of a token, where the logits were no numbers
 
 
@@ -45,16 +46,18 @@ def check_params(params: SamplingParams) -> None:
     p = params
     _check("max_new_tokens", p.max_new_tokens, p.max_new_tokens >= 0, "must be >= 0")
     _check("temperature", p.temperature, 0 <= p.temperature < inf, "must be a number >= 0; 0 takes the likeliest token")
-    _check("top_k", p.top_k, p.top_k is None or p.top_k >= 0, "must be >= 1, or 0 for the whole vocabulary")
+    known = p.top_k is None or 0 <= p.top_k < 2**31
+    _check("top_k", p.top_k, known, "must be from 1 to 2,147,483,647, or 0 for the whole vocabulary")
     _check("top_p", p.top_p, 0 < p.top_p <= 1, "must be > 0 and at most 1, which keeps all")
     _check("min_p", p.min_p, 0 <= p.min_p <= 1, "must be from 0, which keeps all, to 1")
     penalty = p.repetition_penalty
-    _check("repetition_penalty", penalty, 0 < penalty < inf, "must be a number > 0; 1 changes nothing")
+    low, high = PENALTIES
+    _check("repetition_penalty", penalty, low <= penalty <= high, f"must be from {low} to {high}; 1 changes nothing")
     _check("seed", p.seed, -(2**63) <= p.seed < 2**63, "must fit into 64 bits")
 
 
 def _check(key: str, value: float | None, allowed: bool, bound: str) -> None:
-    if not allowed or (value is not None and isnan(value)):
+    if not allowed or (isinstance(value, float) and isnan(value)):
         raise ConfigError(f"{key}={value} {bound}")
 
 

@@ -123,7 +123,7 @@ def _open_zip(path: Path) -> tuple[_Read, _Marks]:
     """The files beside the core.yaml that lies highest in the zip."""
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise CorruptError(f"{path} is no zip that can be read ({error}); delete it, or fetch it again") from error
     members = {info.filename: info for info in archive.infolist()}
     places = sorted((n for n in members if PurePosixPath(n).name == CORE_YAML), key=lambda n: (n.count("/"), n))
@@ -143,7 +143,7 @@ def _open_zip(path: Path) -> tuple[_Read, _Marks]:
     def read(file: str) -> bytes:
         try:
             return archive.read(member(file))
-        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
             raise CorruptError(f"{path}: {top + file} cannot be read ({error}); fetch the bundle again") from error
 
     return read, lambda file: (member(file).CRC, member(file).file_size)
@@ -155,7 +155,7 @@ def _parse_tasks(bundle: Bundle) -> tuple[CoreTask, ...]:
     text = bundle.text(CORE_YAML)
     try:
         loaded, tree = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
         raise CorruptError(f"{name} is not YAML: {' '.join(str(error).split())}") from error
     entries = loaded.get("icl_tasks") if isinstance(loaded, dict) else None
     if not isinstance(entries, list) or not entries:
@@ -225,7 +225,7 @@ def _number(text: str | None) -> float | None:
 def _json(line: str) -> Any:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
