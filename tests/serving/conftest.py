@@ -1,12 +1,15 @@
-"""A small random network behind a server, and OpenAI's client in front of it."""
+"""A small random network behind a server, and OpenAI's client or a browser in front of it."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
 from api_server import Api, api_server, make_service
+from browser import DESKTOP, Watched, chromium
 from models import ChainGPT, Typist, chain, random_model
 from openai import OpenAI
+from page_server import PageServer, page_server, words
 
 from nanochat.engine.engine import Engine
 from nanochat.plan.dims import ModelDims
@@ -51,3 +54,25 @@ def api(make_engine: Callable[[], Engine], tokenizer: Tokenizer) -> Iterator[Api
 def client(api: Api) -> Iterator[OpenAI]:
     with OpenAI(base_url=f"{api.url}/v1", api_key="none", max_retries=0, timeout=30) as made:
         yield made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def server() -> Iterator[PageServer]:
+    """Says back what it was told, unless a test has it say something else."""
+    with page_server(lambda body: words(f"You said: {body['messages'][-1]['content']}")) as running:
+        yield running
+
+
+@pytest.fixture
+def watched(browser: Any, server: PageServer) -> Iterator[Watched]:
+    context = browser.new_context(**DESKTOP, accept_downloads=True)
+    made = Watched(context, server.url)
+    yield made
+    context.close()
+    assert made.faults == []

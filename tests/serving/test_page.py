@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from api_server import Api, api_server, make_service, until
-from browser import DESKTOP, PHONE, Watched, answers, ask, chromium, finished, questions
+from browser import DESKTOP, PHONE, Watched, answers, ask, finished, questions
 from models import ChainGPT, chain
 
 from nanochat.engine.engine import Engine
@@ -16,12 +16,6 @@ CONTEXT = 512
 HTML = ["<script>window.broken=1</script>", "<img src=x onerror='window.broken=2'>", "<style>*{display:none}</style>"]
 CODE = "\n\n```python\nprint('<b>6 * 7</b>')\n```\n\n"
 MORE = [f"word{i} " for i in range(40)]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
 
 
 # each piece of the script is a token of its own, so that it can say which one follows

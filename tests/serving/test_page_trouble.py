@@ -2,36 +2,11 @@
 tabs. All of it with `make test-all`: every test here opens pages of its own.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
-from browser import DESKTOP, Watched, answers, ask, chromium, eventually, finished, questions, said
-from page_server import PageServer, Said, page_server, words
+from browser import Watched, answers, ask, eventually, finished, questions, said
+from page_server import PageServer, Said, words
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def server() -> Iterator[PageServer]:
-    """Says back what it was told, unless a test has it say something else."""
-    with page_server(lambda body: words(f"You said: {body['messages'][-1]['content']}")) as running:
-        yield running
-
-
-@pytest.fixture
-def watched(browser: Any, server: PageServer) -> Iterator[Watched]:
-    context = browser.new_context(**DESKTOP, accept_downloads=True)
-    made = Watched(context, server.url)
-    yield made
-    context.close()
-    assert made.faults == []
 
 
 @pytest.mark.parametrize(

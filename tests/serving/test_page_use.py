@@ -1,35 +1,12 @@
 """The web page in a real browser: what a reader does to a conversation. Edit, answer again, rename, delete, export."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser import DESKTOP, Watched, answers, ask, chromium, eventually, finished, questions, said
-from page_server import PageServer, Said, page_server, words
+from browser import Watched, answers, ask, eventually, finished, questions, said
+from page_server import PageServer, Said, words
 
 from nanochat.tasks.custom_json import CustomJSON
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with chromium() as running:
-        yield running
-
-
-@pytest.fixture
-def server() -> Iterator[PageServer]:
-    """Says back what it was told, unless a test has it say something else."""
-    with page_server(lambda body: words(f"You said: {body['messages'][-1]['content']}")) as running:
-        yield running
-
-
-@pytest.fixture
-def watched(browser: Any, server: PageServer) -> Iterator[Watched]:
-    context = browser.new_context(**DESKTOP, accept_downloads=True)
-    made = Watched(context, server.url)
-    yield made
-    context.close()
-    assert made.faults == []
 
 
 def turns(body: dict[str, Any]) -> list[tuple[str, str]]:
