@@ -141,8 +141,8 @@ def test_rubbish_ends_with_an_error_and_keeps_what_was_good(tmp_path: Path) -> N
         return Reply(conversation(asked.wish) if number < 3 else "lorem ipsum")
 
     with chat_server(answer) as server, pytest.raises(NanochatError, match="20 answers in a row .* no conversation"):
-        make(tmp_path, *asking(server))
-    assert len(server.asked) <= 3 + 20 + 4
+        make(tmp_path, *asking(server, "identity.workers=1"))  # with several, a good one may be read after bad ones
+    assert len(server.asked) == 3 + 20
     assert not (tmp_path / "identity_conversations.jsonl").exists()
     with chat_server() as server:
         assert len(make(tmp_path, *asking(server))) == 12
