@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +60,49 @@ def test_decoding_is_measured_on_a_cpu(model: str, tmp_path: Path, monkeypatch: 
     dims = module.make_model(module.parse_arguments()).dims
     matrices = dims.n_embd * (12 * dims.n_embd * dims.n_layer + dims.table_rows)
     assert abs(found["weights MB"] - matrices * 4 / 1e6) <= 1
+
+
+def test_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(SCRIPT.with_name("attention.py"))
+    sizes = ["--batch", "2", "--seq-len", "40", "--heads", "4", "--kv-heads", "2", "--head-dim", "8", "--window", "6"]
+    out = ["--document", "9", "--device", "cpu", "--dtype", "float32", "--eager", "--seconds", "0"]
+    kernels = ["--kernels", "flash4", "sdpa", "plain", "--out", str(tmp_path / "out.json")]
+    monkeypatch.setattr(sys, "argv", ["attention.py", *sizes, *out, *kernels])
+    module.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["machine"]["packages"]["torch"] and found["when"]
+    rows = {(row["sight"], row["kernel"]): row for row in found["rows"]}
+    assert len(rows) == 12
+    for sight in module.SIGHTS:
+        why = "needs device cuda" if sight in ("causal", "window") else "has no document mask"
+        assert why in rows[sight, "flash4"]["cannot"]
+        for kernel in ("sdpa", "plain"):
+            row = rows[sight, kernel]
+            assert row["TFLOP/s"] >= 0 and row["ms"] > 0 and 0 < max(row["error"].values()) < 1e-5
+    args, idx = module.parse_arguments(), module.tokens(module.parse_arguments())
+    assert module.seen_pairs(args, "causal", idx) == 2 * 40 * 41 // 2
+    assert module.seen_pairs(args, "window", idx) == 2 * (sum(range(1, 7)) + 34 * 7)
+    starts = [[*sorted({0, *(idx[b] == 0).nonzero().flatten().tolist()}), 40] for b in range(2)]
+    lengths = [b - a for row in starts for a, b in pairwise(row)]
+    assert module.seen_pairs(args, "documents", idx) == sum(n * (n + 1) // 2 for n in lengths)
+
+
+@pytest.mark.parametrize("model", ["gpt", "modern"])
+def test_steps_are_measured_on_a_cpu(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(SCRIPT.with_name("train_step.py"))
+    monkeypatch.setattr(module, "matmul_flops", lambda machine: 1e10)
+    small = ["--device", "cpu", "--depth", "1", "--vocab-size", "300", "--seq-len", "32", "--batch", "2"]
+    few = ["--accumulation", "2", "--seconds", "0", "--steps", "2", "--out", str(tmp_path / "out.json")]
+    if model == "gpt":
+        texts = [f"the {i} " + "some words " * 9 for i in range(40)]
+        pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet")
+        few += ["--data", str(tmp_path), "--recompute", "blocks", "--profile"]
+    monkeypatch.setattr(sys, "argv", ["train_step.py", "--model", model, *small, *few])
+    module.main()
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["machine"]["packages"]["torch"] and found["when"] and len(found["loss"]) == 3 + found["steps"] == 5
+    low, high = found["spread"]
+    assert 0 < low <= found["tokens/s"] <= high and found["MFU, matmul"] > 0 and found["start to first step s"] > 0
+    assert found["tokens/s"] == pytest.approx(2 * 2 * 32 / found["step s"], rel=0.01)
+    assert found["peak GB, predicted"] > 0 and (model != "gpt" or found["profile"]["ms a step"]["products"] > 0)
+    assert any(said.startswith("attention: ") for said in found["said"])

@@ -129,22 +129,54 @@ def test_dimensions_of_another_version_are_refused_by_key(
         load_dims(ckpt)
 
 
-@pytest.mark.parametrize("lost", [[], ["window_pattern"], ["init", "smear"], sorted(BEFORE)], ids=len)
-def test_dimensions_from_before_the_modern_network(
-    tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch, lost: list[str]
+LATER = [*BEFORE, "bos_id"]
+
+
+@pytest.mark.parametrize(
+    ("lost", "missed"),
+    [
+        ([], None),
+        (["document_mask", "bos_id"], None),
+        (LATER, None),
+        (["window_pattern"], "window_pattern"),
+        (["init", "smear"], "init, smear"),
+        (["window_pattern", "document_mask", "bos_id"], "window_pattern"),
+        ([key for key in LATER if key != "document_mask"], "backout, init"),
+    ],
+)
+def test_dimensions_from_before_later_keys(
+    tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch, lost: list[str], missed: str | None
 ) -> None:
-    """A file without all of the newer keys is an old one; a file that lost some of them is refused."""
+    """A file without all of the keys that came together is an old one; a file that lost some of them is refused."""
     ckpt = save(tmp_path, 1)
     saved = yaml.safe_load((ckpt / "model.yaml").read_text())
     kept = {key: value for key, value in saved.items() if key not in lost}
-    (ckpt / "model.yaml").write_text(yaml.safe_dump(kept))
+    rewrite(ckpt, kept, monkeypatch)
+    if missed is None:
+        assert asdict(load_dims(ckpt)) == saved
+    else:
+        with pytest.raises(MismatchError, match=f"lacks {missed}.*: it was written by another version"):
+            load_dims(ckpt)
+
+
+@pytest.mark.parametrize("lost", ["document_mask", "bos_id"])
+def test_a_document_mask_needs_the_token_that_starts_one(
+    tmp_path: Path, save: Save, monkeypatch: pytest.MonkeyPatch, lost: str
+) -> None:
+    ckpt = save(tmp_path, 1)
+    saved = yaml.safe_load((ckpt / "model.yaml").read_text()) | {"document_mask": True, "bos_id": 3}
+    rewrite(ckpt, saved, monkeypatch)
+    assert (load_dims(ckpt).document_mask, load_dims(ckpt).bos_id) == (True, 3)
+    rewrite(ckpt, {key: value for key, value in saved.items() if key != lost}, monkeypatch)
+    with pytest.raises(MismatchError, match=f"lacks {lost}: it was written by another version"):
+        load_dims(ckpt)
+
+
+def rewrite(ckpt: Path, dims: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts another model.yaml in a checkpoint."""
+    (ckpt / "model.yaml").write_text(yaml.safe_dump(dims))
     monkeypatch.setattr("nanochat.checkpoint.load.damage", lambda *_: None)
     monkeypatch.setattr("nanochat.checkpoint.load.check_hash", lambda *_: None)
-    if 0 < len(lost) < len(BEFORE):
-        with pytest.raises(MismatchError, match=f"lacks {', '.join(lost)}: it was written by another version"):
-            load_dims(ckpt)
-    else:
-        assert asdict(load_dims(ckpt)) == saved
 
 
 def test_optimizer_state_of_another_number_of_ranks_is_refused(tmp_path: Path, save: Save) -> None:

@@ -48,7 +48,8 @@ PLACEMENT = {"base_dir", "data.root", "data.word_list", "data.identity", "train.
 PLACEMENT |= {
     f"data.{name}" for name in ("workers", "prefetch", "token_cache", "source", "downloads", "timeout", "retries")
 }
-PLACEMENT |= {f"runtime.{name}" for name in ("device", "dtype", "compile", "activation_checkpointing", "num_threads")}
+PLACEMENT |= {f"runtime.{name}" for name in ("device", "dtype", "compile", "attention", "fp8", "num_threads")}
+PLACEMENT |= {"runtime.activation_checkpointing", "runtime.recompute_cheap"}
 PLACEMENT |= {"identity." + name for name in ("count", "out", "append", "endpoint", "api_key_env", "workers")}
 PLACEMENT |= {"identity." + name for name in ("requests_per_minute", "retries", "timeout")}
 COSMETIC = {

@@ -1,20 +1,23 @@
 import math
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
+from bigram import Bigram
 from torch import Tensor, nn
 
 from nanochat.data.batches import MicroBatch
-from nanochat.evals.bpb import evaluate_bpb
+from nanochat.evals.bpb import _compiled, evaluate_bpb
 
 TOKEN_BYTES = [1, 1, 3, 7, 0, 0]  # ids 4 and 5 are specials
 VOCAB = len(TOKEN_BYTES)
 
 
 @pytest.fixture
-def model() -> nn.Module:
+def model() -> Bigram:
     torch.manual_seed(0)
-    return nn.Embedding(VOCAB, VOCAB)
+    return Bigram(VOCAB)
 
 
 def batch(inputs: list[list[int]], targets: list[list[int]]) -> MicroBatch:
@@ -64,3 +67,22 @@ def test_nothing_to_measure_is_nan(model: nn.Module) -> None:
 def test_leaves_no_gradient(model: nn.Module) -> None:
     evaluate_bpb(model, [batch([[0]], [[1]])], TOKEN_BYTES, "cpu")
     assert model.weight.grad is None
+
+
+def test_compiled_it_is_the_same(model: Bigram, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One graph, which the next evaluation finds again."""
+    made: list[torch.fx.GraphModule] = []
+
+    def note(graph: torch.fx.GraphModule, example: Any) -> Any:
+        made.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=note))
+    _compiled.cache_clear()
+    batches = [batch([[0, 1, 2], [3, 4, 0]], [[1, 2, 4], [3, -1, 5]])] * 2
+    wanted = evaluate_bpb(model, batches, TOKEN_BYTES, "cpu")
+    for _ in range(2):
+        assert evaluate_bpb(model, batches, TOKEN_BYTES, "cpu", compile=True) == wanted
+    assert len(made) == 1
+    _compiled.cache_clear()
+    torch._dynamo.reset()

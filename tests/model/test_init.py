@@ -40,6 +40,19 @@ def test_nothing_is_left_uninitialised(make_dims: MakeDims, modern: Features, in
     assert all(bool(tensor.isfinite().all()) for tensor in everything)
 
 
+@pytest.mark.parametrize("init", ["gpt", "modern"])
+def test_a_built_network_has_no_number_of_the_allocator(make_dims: MakeDims, modern: Features, init: str) -> None:
+    """The real way, from the meta device: torch can fill with NaN whatever memory is taken."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3).isnan().all(), "it does fill"
+        model = build_model(make_dims(**modern | {"init": init}), "cpu", "float32", 0)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    assert [name for name, tensor in tensors.items() if not tensor.isfinite().all()] == []
+
+
 def test_distributions_of_modern(make_dims: MakeDims, modern: Features) -> None:
     model = build_model(make_dims(**modern | WIDE), "cpu", "float32", 0)
     uniform = {"attn.q_proj": 1 / 16, "attn.k_proj": 1 / 16, "attn.v_proj": 1 / 16, "mlp.up": 0.4 / 16}

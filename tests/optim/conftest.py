@@ -1,34 +1,26 @@
-"""Optimizer configs with the values of the original guide."""
+"""Optimizer configs with the values of conf/optim, but Newton-Schulz steps in float32 and no clipping."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 
 import pytest
 
-from nanochat.config.optim import AdamWConfig, MomentumConfig, MuonAdamWConfig, NSDtype, OptimConfig, OptimName
-
-COMMON = {
-    "embedding_lr": 0.2,
-    "unembedding_lr": 0.004,
-    "matrix_lr": 0.02,
-    "scalar_lr": 0.5,
-    "smear_lr": 0.2,
-    "weight_decay": 0.0,
-    "grad_clip": 1.0,
-    "beta1": 0.8,
-    "beta2": 0.95,
-    "eps": 1e-10,
-    "batch_lr_scaling": False,
-}
+from nanochat.config.load import compose_run
+from nanochat.config.optim import MuonAdamWConfig, MuonModernConfig, NSDtype, OptimConfig
 
 
-@pytest.fixture
+@cache
+def composed(name: str) -> OptimConfig:
+    config = compose_run([f"optim={name}"]).config.optim
+    return (
+        replace(config, ns_dtype=NSDtype.float32) if isinstance(config, MuonAdamWConfig | MuonModernConfig) else config
+    )
+
+
+@pytest.fixture(scope="session")
 def make_config() -> Callable[..., OptimConfig]:
     def make(name: str, **changes: object) -> OptimConfig:
-        values = COMMON | changes
-        if name == "adamw":
-            return AdamWConfig(name=OptimName.adamw, **values)  # type: ignore[arg-type]
-        momentum = MomentumConfig(start=0.85, end=0.95, warmup_steps=300)
-        muon = {"momentum": momentum, "ns_steps": 5, "ns_dtype": NSDtype.float32} | values
-        return MuonAdamWConfig(name=OptimName.muon_adamw, **muon)  # type: ignore[arg-type]
+        return replace(composed(name), **changes)  # type: ignore[arg-type]
 
     return make

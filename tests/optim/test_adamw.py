@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from nanochat.optim.adamw import AdamWGroup, AdamWSettings
+from nanochat.plan.schedules import StepRates
 
 
 def run_both(settings: AdamWSettings, grad_scale: float, dtype: torch.dtype = torch.float32) -> list[tuple]:
@@ -27,7 +28,7 @@ def run_both(settings: AdamWSettings, grad_scale: float, dtype: torch.dtype = to
             p.grad = grad.clone()
         reference.param_groups[0]["lr"] = settings.lr * factor
         reference.step()
-        group.update(dict(zip(ours, grads, strict=True)), step, factor, None)
+        group.update(dict(zip(ours, grads, strict=True)), step, StepRates(factor))
     return list(zip(ours.values(), (p.detach() for p in theirs), strict=True))
 
 
@@ -55,5 +56,5 @@ def test_constant_gradient_moves_by_the_learning_rate() -> None:
     p = torch.zeros(3)
     group = AdamWGroup({"p": p}, AdamWSettings(0.5, 0.8, 0.95, 1e-10, 0.0))
     for step in (1, 2, 3):
-        group.update({"p": torch.tensor([1e-6, -4.0, 1e3])}, step, 0.1, None)
+        group.update({"p": torch.tensor([1e-6, -4.0, 1e3])}, step, StepRates(0.1))
     torch.testing.assert_close(p, torch.tensor([-0.15, 0.15, -0.15]), rtol=1e-3, atol=0)

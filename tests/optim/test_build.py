@@ -7,10 +7,12 @@ from torch import nn
 
 from nanochat.config.optim import OptimConfig
 from nanochat.errors import MismatchError
-from nanochat.optim.adamw import AdamWGroup
+from nanochat.optim.adamw import AdamWGroup, AdamWSettings
 from nanochat.optim.build import build_optimizer
 from nanochat.optim.muon import MuonGroup
+from nanochat.optim.muon_modern import MuonModernGroup, MuonModernSettings
 from nanochat.optim.optimizer import Optimizer, check_cover
+from nanochat.plan.schedules import StepRates
 
 Make = Callable[..., OptimConfig]
 LRS = {"embedding": 0.05, "unembedding": 0.01, "matrix": 0.02}
@@ -39,11 +41,11 @@ def train(params: dict[str, nn.Parameter], optimizer: Optimizer, steps: range) -
         loss = loss_of(params)
         loss.backward()
         losses.append(loss.item())
-        optimizer.update(lr_factor=1 / (1 + step / 20), momentum=min(0.95, 0.85 + step / 200))
+        optimizer.update(StepRates(1 / (1 + step / 20), min(0.95, 0.85 + step / 200), 1 - step / 100))
     return losses
 
 
-@pytest.mark.parametrize("name", ["muon_adamw", "adamw"])
+@pytest.mark.parametrize("name", ["muon_adamw", "muon_modern", "adamw"])
 def test_learns(make_config: Make, name: str) -> None:
     params = new_params()
     losses = train(params, build_optimizer(params, ROLES, make_config(name), LRS), range(40))
@@ -87,21 +89,60 @@ def test_the_groups_of_a_modern_network(make_config: Make) -> None:
         assert muon == matrices and decayed == {"table", "gate"} - matrices
         assert {n: g.settings.lr for g in optimizer.groups for n in g.members} == {n: lrs[roles[n]] for n in params}
         before = {n: p.detach().clone() for n, p in params.items()}
-        optimizer.update(1.0, 0.9)
+        optimizer.update(StepRates(1.0, 0.9))
         assert all(bool((p < before[n]).all()) for n, p in params.items()), "each moves against its gradient"
 
 
-def test_stacking_changes_nothing(make_config: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+# Role -> betas and weight decay of AdamW in the published system.
+MODERN = {
+    "unembedding": (0.8, 0.96, 0.01),
+    "embedding": (0.8, 0.995, 0.001),
+    "value_embedding": (0.8, 0.995, 0.01),
+    "residual_a": (0.8, 0.95, 0.05),
+    "residual_b": (0.96, 0.95, 0.0),
+    "smear": (0.8, 0.95, 0.0),
+    "backout": (0.8, 0.95, 0.0),
+}
+
+
+def test_the_settings_of_muon_modern(make_config: Make) -> None:
+    config = make_config("muon_modern", weight_decay=0.125)
+    params = {role: nn.Parameter(torch.ones(2, 2)) for role in (*MODERN, "matrix")}
+    lrs = {role: 0.01 * place for place, role in enumerate(params, 1)}
+    optimizer = build_optimizer(params, {role: role for role in params}, config, lrs)
+    matrix = [group for group in optimizer.groups if isinstance(group, MuonModernGroup)]
+    assert [list(group.members) for group in matrix] == [["matrix"]]
+    assert matrix[0].settings == MuonModernSettings(lrs["matrix"], 0.125, 0.97, 5, torch.float32, 0.9)
+    adamw = [group for group in optimizer.groups if isinstance(group, AdamWGroup)]
+    found = {name: group.settings for group in adamw for name in group.members}
+    wanted = {role: AdamWSettings(lrs[role], b1, b2, 1e-10, decay) for role, (b1, b2, decay) in MODERN.items()}
+    assert found == wanted
+
+
+def test_the_decay_factor_is_that_of_the_matrices(make_config: Make) -> None:
+    """Towards the end of a run the matrices decay no more; what AdamW updates still does."""
+    moved = []
+    for factor in (1.0, 0.0):
+        params = new_params()
+        optimizer = build_optimizer(params, ROLES, make_config("muon_modern"), LRS)
+        loss_of(params).backward()
+        optimizer.update(StepRates(1.0, 0.9, factor))
+        moved.append({n: p.detach().clone() for n, p in params.items()})
+    assert {n for n in ROLES if not torch.equal(moved[0][n], moved[1][n])} == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("name", ["muon_adamw", "muon_modern"])
+def test_stacking_changes_nothing(make_config: Make, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     results = []
     for elements in (2**26, 1):
         monkeypatch.setattr("nanochat.optim.muon.STACK_ELEMENTS", elements)
         params = new_params()
-        train(params, build_optimizer(params, ROLES, make_config("muon_adamw"), LRS), range(5))
+        train(params, build_optimizer(params, ROLES, make_config(name), LRS), range(5))
         results.append(dict(params))
     torch.testing.assert_close(results[0], results[1], rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["muon_adamw", "adamw"])
+@pytest.mark.parametrize("name", ["muon_adamw", "muon_modern", "adamw"])
 def test_saved_state_resumes_bit_for_bit(make_config: Make, name: str) -> None:
     params = new_params()
     optimizer = build_optimizer(params, ROLES, make_config(name), LRS)
@@ -153,4 +194,4 @@ def test_missing_gradient_is_named(make_config: Make) -> None:
     params = new_params()
     optimizer = build_optimizer(params, ROLES, make_config("muon_adamw"), LRS)
     with pytest.raises(AssertionError, match="no gradient for wte"):
-        optimizer.update(1.0, 0.9)
+        optimizer.update(StepRates(1.0, 0.9))

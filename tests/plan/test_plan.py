@@ -25,6 +25,7 @@ ASKED: dict[str, list[str]] = {
     "shards": [*SMALL, "data=fineweb_edu"],
     "mid": [*SMALL, "stage=mid"],
     "adamw": [*SMALL, "optim=adamw"],
+    "muon_modern": [*SMALL, "optim=muon_modern", "model=modern"],  # with every role that has settings of its own
     "z_loss": [*SMALL, "objective=z_loss"],
     "label_smoothing": [*SMALL, "objective=label_smoothing"],
     **{name: [*SMALL, f"schedule={name}"] for name in ("cosine", "step", "linear", "constant", "decay")},
@@ -236,6 +237,9 @@ def test_every_number_has_its_rule() -> None:
     [
         (["optim.matrix_lr=0.2"], "optim.matrix_lr=0.2 is outside the usual range 0.01 to 0.05"),
         (["optim.embedding_lr=0.01"], "optim.embedding_lr=0.01"),
+        (["optim=muon_modern", "optim.embedding_lr=0.6"], "optim.embedding_lr=0.6 is outside"),
+        (["schedule.warmup_steps=101"], "rise for 101 steps (schedule.warmup_steps), and the run has 100"),
+        (["optim=muon_modern"], "takes 18% of the matrices away in each"),
         (["optim.grad_clip=9"], "optim.grad_clip=9"),
         (["train.num_iterations=1000"], "16.4 times"),
     ],
@@ -267,6 +271,44 @@ def test_runs_from_before_a_feature_stay_what_they_are() -> None:
     names = {key.split(".")[-1] for key in plan().recipe.flat()}
     assert not names & (later | {"backout", "scalar_lr", "smear_lr", "value_embeddings", "scalars", "smear_gate"})
     assert later < {key.split(".")[-1] for key in plan("model=modern").recipe.flat()}
+
+
+# What two runs were before optim=muon_modern and train.init_optimizer came: they can still be continued.
+OLDER = {"muon_adamw": "4ea9e0658f6c", "adamw": "579c798eed73"}
+
+
+@pytest.mark.parametrize("optim", OLDER)
+def test_older_optimizers_keep_their_identity(optim: str) -> None:
+    made = make_plan(compose_run([*SMALL, f"optim={optim}"]).config, FACTS).recipe
+    assert made.hash == OLDER[optim]
+    asked = {key for key in made.flat() if key.startswith(("optim.", "train."))}
+    common = {"name", "embedding_lr", "unembedding_lr", "matrix_lr", "weight_decay", "grad_clip", "beta1", "beta2"}
+    muon = {"ns_steps", "ns_dtype", "momentum.start", "momentum.end", "momentum.warmup_steps"}
+    common |= {"eps", "batch_lr_scaling"} | (muon if optim == "muon_adamw" else set())
+    assert asked == {f"optim.{key}" for key in common}
+
+
+def test_settings_of_a_role_count_where_the_network_has_it(configs: dict[str, RunConfig]) -> None:
+    modern = configs["muon_modern"]
+    plain_network = replace(modern, model=configs["base"].model)
+    later = ("value_embedding", "residual_a", "residual_b", "smear", "backout")
+    for role in (*later, "embedding", "unembedding"):
+        for config, counts in ((modern, True), (plain_network, role not in later)):
+            other = changed(config, f"optim.{role}.weight_decay", 0.125)
+            assert (make_plan(other, FACTS).recipe.hash != make_plan(config, FACTS).recipe.hash) == counts
+
+
+def test_the_plan_of_the_modern_speedrun() -> None:
+    """Depth 12 is the reference: its batch is 2^19, its rates and its decay are those asked for."""
+    base = compose_run(["experiment=speedrun_modern", "model.depth=12"]).config
+    made = make_plan(base, replace(FACTS, vocab_size=32768, data_tokens=None, data_rows=None)).recipe
+    assert made.batch_tokens == 2**19 and made.steps == 12 * made.params.scaling // 2**19 == 2520
+    assert made.lrs["embedding"] == 0.3 and made.lrs["residual_b"] == 0.5 and made.lrs["smear"] == 0.2
+    assert made.weight_decay == pytest.approx(0.28, rel=1e-3)  # the steps are a whole number
+    sft = compose_run(["experiment=speedrun_modern", "stage=sft"]).config
+    tuned = make_plan(sft, FACTS).recipe
+    assert tuned.weight_decay == 0 and tuned.init_optimizer and tuned.flat()["train.init_optimizer"] is True
+    assert tuned.lrs["matrix"] == pytest.approx(0.8 * 0.02) and tuned.batch_tokens == 2**19
 
 
 def test_lanes() -> None:

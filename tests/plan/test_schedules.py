@@ -19,7 +19,7 @@ from nanochat.config.schedule import (
     StepConfig,
     TrapezoidConfig,
 )
-from nanochat.plan.schedules import lr_factor, momentum_at, warmup_length
+from nanochat.plan.schedules import StepRates, lr_factor, momentum_at, step_rates, warmdown_start, warmup_length
 
 FINAL = {
     ScheduleName.trapezoid: TrapezoidConfig,
@@ -64,10 +64,14 @@ def test_between_0_and_1_and_never_rising_after_the_warm_up(schedule: ScheduleCo
 @given(schedule=schedules(), total=st.integers(1, 200))
 def test_the_warm_up_is_a_line_to_the_peak(schedule: ScheduleConfig, total: int) -> None:
     w = warmup_length(schedule, total)
-    assert w == min(
-        total, schedule.warmup_steps if schedule.warmup_steps is not None else round(schedule.warmup_ratio * total)
-    )
-    assert [lr_factor(schedule, s, total) for s in range(w)] == [(s + 1) / w for s in range(w)]
+    assert w == (schedule.warmup_steps if schedule.warmup_steps is not None else round(schedule.warmup_ratio * total))
+    ups = range(min(w, total))
+    assert [lr_factor(schedule, s, total) for s in ups] == [(s + 1) / w for s in ups]
+
+
+def test_a_run_shorter_than_its_warm_up_is_the_beginning_of_it() -> None:
+    short = trapezoid(0.65, 0.05, steps=40)
+    assert curve(short, 20) == [(s + 1) / 40 for s in range(20)]
 
 
 @given(schedule=schedules(), total=st.integers(2, 300))
@@ -137,3 +141,64 @@ def test_momentum_moves_in_a_line(start: float, end: float, steps: int) -> None:
 def test_momentum_of_the_guide() -> None:
     momentum = compose_run([]).config.optim.momentum  # type: ignore[attr-defined]
     assert [momentum_at(momentum, s) for s in (0, 150, 300, 10_000)] == pytest.approx([0.85, 0.9, 0.95, 0.95])
+
+
+MODERN = compose_run(["experiment=speedrun_modern"]).config
+N = 4000  # of which the last 2600 are the warmdown
+
+
+@pytest.mark.parametrize(
+    ("s", "factor", "momentum", "decay"),
+    [
+        (0, 1 / 40, 0.85, 1.0),
+        (39, 1.0, 0.85 + 0.12 * 39 / 400, None),
+        (200, 1.0, 0.91, None),
+        (400, 1.0, 0.97, None),
+        (1400, 1.0, 0.97, None),
+        (2000, 0.05 + 0.95 * 2000 / 2600, 0.97 - 0.07 * 600 / 2600, 0.5),
+        (2700, 0.05 + 0.95 / 2, 0.935, None),
+        (4000, 0.05, 0.90, 0.0),
+    ],
+)
+def test_rates_of_the_modern_base_run(s: int, factor: float, momentum: float, decay: float | None) -> None:
+    made = step_rates(MODERN.schedule, MODERN.optim, s, N, s)
+    assert (made.lr_factor, made.momentum) == pytest.approx((factor, momentum))
+    assert made.decay_factor == pytest.approx((1 + math.cos(math.pi * s / N)) / 2 if decay is None else decay)
+
+
+def test_rates_of_the_modern_fine_tuning() -> None:
+    """Flat for half of the run, then down to 0; the momentum rises to 0.95 and stays."""
+    config = compose_run(["experiment=speedrun_modern", "stage=sft"]).config
+    made = [step_rates(config.schedule, config.optim, s, 1000, s) for s in (0, 150, 500, 750, 999)]
+    assert [rates.lr_factor for rates in made] == pytest.approx([1, 1, 1, 0.5, 0.002])
+    assert [rates.momentum for rates in made] == pytest.approx([0.85, 0.90, 0.95, 0.95, 0.95])
+
+
+def test_a_branch_goes_on_with_the_momentum_of_its_trunk() -> None:
+    """Of 1030 updates: it need not rise again, and falls over the branch's own steps."""
+    decay = compose_run(["schedule=decay"]).config.schedule
+    made = [step_rates(decay, MODERN.optim, s, 100, 1030 + s) for s in (0, 50, 100)]
+    assert [rates.momentum for rates in made] == pytest.approx([0.97, 0.935, 0.90])
+    assert [rates.decay_factor for rates in made] == pytest.approx([1.0, 0.5, 0.0])
+
+
+def test_the_momentum_of_a_short_run_rises_first() -> None:
+    """Where the warmdown begins before the momentum is up, it goes up all the same, then down to the same end."""
+    made = [step_rates(MODERN.schedule, MODERN.optim, s, 500, s).momentum for s in (175, 399, 450, 500)]
+    assert made == pytest.approx([0.85 + 0.12 * 175 / 400, 0.85 + 0.12 * 399 / 400, 0.97 - 0.07 * 275 / 325, 0.90])
+
+
+@given(schedule=schedules(), total=st.integers(1, 200))
+def test_the_rate_falls_from_the_warmdown_on(schedule: ScheduleConfig, total: int) -> None:
+    assume(schedule.name != ScheduleName.step)  # which jumps
+    factors = [*curve(schedule, total), lr_factor(schedule, total, total)]
+    start, w = warmdown_start(schedule, total), warmup_length(schedule, total)
+    assume(w < total)
+    assert set(factors[w : start + 1]) <= {1.0}
+    assert all(f < 1 for f in factors[max(start, w) + 1 :]) or getattr(schedule, "final_lr_frac", 1.0) > 1 - 1e-9
+
+
+def test_other_optimizers_are_told_what_they_know() -> None:
+    config, adamw = compose_run([]).config, compose_run(["optim=adamw"]).config.optim
+    assert step_rates(config.schedule, config.optim, 50, 100, 300) == StepRates(1.0, pytest.approx(0.95), 1.0)
+    assert step_rates(config.schedule, adamw, 90, 100, 300) == StepRates(pytest.approx(0.5), None, 1.0)

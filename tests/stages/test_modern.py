@@ -15,7 +15,8 @@ from nanochat.checkpoint.manifest import write_manifest
 from nanochat.config.model import BEFORE
 from nanochat.errors import MismatchError
 
-MODERN = ("model=modern", "model.depth=2", "model.aspect_ratio=16")
+NETWORK = ("model=modern", "model.depth=2", "model.aspect_ratio=16")
+MODERN = (*NETWORK, "optim=muon_modern", "optim.batch_lr_scaling=false")  # for large batches
 NEW = ("residual.a", "residual.b", "smear.scale", "backout.scale", "blocks.1.attn.value_embed.table.weight")
 
 
@@ -63,8 +64,9 @@ def test_everything_that_is_new_is_trained(modern_run: Path) -> None:
     assert all(map(math.isfinite, losses)) and losses[-1] < losses[0] - 0.2
 
 
-def test_adamw(workshop: Workshop) -> None:
-    run = workshop.train("base", "run=modern-adamw", *MODERN, "optim=adamw", "train.num_iterations=4")
+@pytest.mark.parametrize("optim", ["adamw", "muon_adamw"])
+def test_other_optimizers(workshop: Workshop, optim: str) -> None:
+    run = workshop.train("base", f"run=modern-{optim}", *NETWORK, f"optim={optim}", "train.num_iterations=4")
     losses = [row["train/loss"] for row in history(run) if "train/loss" in row]
     assert len(losses) == 4 and all(map(math.isfinite, losses))
 
@@ -81,7 +83,8 @@ def test_another_feature_is_another_run(workshop: Workshop, modern_run: Path) ->
 
 
 def test_tuned_from_its_checkpoint(workshop: Workshop, modern_run: Path) -> None:
-    run = workshop.train("sft", "run=modern", "init_from=base/modern", "train.num_iterations=2", "model=modern")
+    kept = ("optim=muon_modern", "train.init_optimizer=true", "optim.weight_decay=0", "optim.momentum.final=null")
+    run = workshop.train("sft", "run=modern", "init_from=base/modern", "train.num_iterations=2", "model=modern", *kept)
     assert weights(run, 2).keys() == weights(modern_run, 10).keys()
     assert load_dims(run / "checkpoints" / "step_000002") == load_dims(modern_run / "checkpoints" / "step_000010")
 

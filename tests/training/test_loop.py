@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from nanochat.config.guards import OnNonFinite
 from nanochat.data.batches import MicroBatch, StepBatch
 from nanochat.errors import MissingError
+from nanochat.plan.schedules import StepRates
 from nanochat.training.hooks import Hook, StepInfo
 from nanochat.training.loop import LoopEnd, Parts, train_loop
 from nanochat.training.step import NonFiniteGuard
@@ -36,10 +37,10 @@ class Script:
         ids = torch.zeros(2, 3, dtype=torch.int64)
         return StepBatch(float(TARGETS), [MicroBatch(ids, ids)], 0.5, [0, 1])
 
-    def update(self, lr_factor: float, momentum: float | None) -> None:
+    def update(self, rates: StepRates) -> None:
         self.step += 1
         self.calls.append(f"update {self.step}")
-        self.seen.append((lr_factor, momentum))
+        self.seen.append((rates.lr_factor, rates.momentum))
 
     def zero_grad(self) -> None:
         pass
@@ -56,8 +57,7 @@ def parts_of(script: Script) -> Parts:
         optimizer=script,  # type: ignore[arg-type]
         objective=objective,
         source=script,  # type: ignore[arg-type]
-        lr_at=lambda s: 10.0 + s,
-        momentum_at=lambda s: 100.0 + s,
+        rates_at=lambda s, updates: StepRates(10.0 + s, 100.0 + updates),
         grad_clip=0.0,
         guard=NonFiniteGuard(OnNonFinite.stop, 1, print),
         device="cpu",

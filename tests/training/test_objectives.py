@@ -1,7 +1,9 @@
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
+from bigram import Bigram
 from torch import Tensor, nn
 
 from nanochat.config.objective import LabelSmoothingConfig, ObjectiveConfig, ObjectiveName, ZLossConfig
@@ -24,9 +26,9 @@ CONFIGS = {
 
 
 @pytest.fixture
-def model() -> nn.Module:
+def model() -> Bigram:
     torch.manual_seed(0)
-    return nn.Embedding(VOCAB, VOCAB)  # a bigram model: its rows are the logits
+    return Bigram(VOCAB)
 
 
 @pytest.fixture
@@ -83,3 +85,31 @@ def test_nothing_supervised_is_zero_and_not_nan(name: str, model: nn.Module, bat
     loss.backward()
     assert loss.item() == 0 and int(weight) == 0
     assert float(model.weight.grad.abs().max()) == 0
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_compiled_is_one_graph_and_the_same(
+    name: str, model: Bigram, batch: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same numbers, gradients too; what is asked of the compiler is one graph for each shape."""
+    asked, graphs = [], []
+
+    def note(graph: torch.fx.GraphModule, example: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    def compile_(fn: Any, **options: Any) -> Any:
+        asked.append(options)
+        return compiler(fn, **options, backend=note)
+
+    compiler = torch.compile
+    wanted = build_objective(CONFIGS[name])(model, batch)[0]
+    monkeypatch.setattr(torch, "compile", compile_)
+    objective = build_objective(CONFIGS[name], compile=True)
+    for _ in range(2):
+        found = objective(model, batch)[0]
+    torch.testing.assert_close(found, wanted)
+    grads = [torch.autograd.grad(loss, model.weight) for loss in (found, wanted)]
+    torch.testing.assert_close(*grads)
+    assert asked == [{"dynamic": False, "fullgraph": True}] and len(graphs) == 1
+    torch._dynamo.reset()

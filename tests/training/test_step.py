@@ -2,21 +2,25 @@ import math
 
 import pytest
 import torch
+from bigram import Bigram
 from torch import nn
 
 from nanochat.config.guards import OnNonFinite
+from nanochat.config.objective import ObjectiveConfig, ObjectiveName
 from nanochat.data.batches import MicroBatch
 from nanochat.errors import NanochatError
-from nanochat.training.objectives import next_token
+from nanochat.plan.schedules import StepRates
+from nanochat.training.objectives import build_objective
 from nanochat.training.step import NonFiniteGuard, accumulate_gradients, clip_gradients, take_step
 
 VOCAB = 11
+next_token = build_objective(ObjectiveConfig(name=ObjectiveName.next_token))
 
 
 @pytest.fixture
-def model() -> nn.Module:
+def model() -> Bigram:
     torch.manual_seed(0)
-    return nn.Embedding(VOCAB, VOCAB)  # a bigram model: its rows are the logits
+    return Bigram(VOCAB)
 
 
 @pytest.fixture
@@ -73,7 +77,7 @@ class Counter:
 
     updates = 0
 
-    def update(self, lr_factor: float, momentum: float | None) -> None:
+    def update(self, rates: StepRates) -> None:
         self.updates += 1
 
     def zero_grad(self) -> None:
@@ -90,8 +94,7 @@ def step_with(guard: NonFiniteGuard, gradient: float, loss: float = 1.0) -> int:
         guard,
         step=7,
         grad_clip=1.0,
-        lr_factor=1.0,
-        momentum=None,  # type: ignore[arg-type]
+        rates=StepRates(1.0),
     )
     return optimizer.updates
 

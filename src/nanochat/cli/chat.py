@@ -16,7 +16,7 @@ from types import FrameType
 
 from nanochat.checkpoint.find import ResolvedRef, newest_chat_ref, resolve_ref
 from nanochat.cli.flags import Parser
-from nanochat.config.runtime import ComputeDtype, Device, RuntimeConfig
+from nanochat.config.runtime import AttentionBackend, ComputeDtype, Device, RuntimeConfig
 from nanochat.errors import ConfigError, NanochatError
 
 _DEFAULT_BASE = "~/.cache/nanochat"
@@ -97,7 +97,10 @@ class Talk:
             device=Device(options.device),
             dtype=ComputeDtype(options.dtype),
             compile=False,
+            attention=AttentionBackend.auto,
+            fp8=False,
             activation_checkpointing=False,
+            recompute_cheap=False,
             num_threads=None,
         )
         machine = detect(runtime)

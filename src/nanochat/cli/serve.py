@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nanochat.checkpoint.find import ResolvedRef, newest_chat_ref, resolve_ref
 from nanochat.cli.flags import Parser
-from nanochat.config.runtime import ComputeDtype, Device, RuntimeConfig
+from nanochat.config.runtime import AttentionBackend, ComputeDtype, Device, RuntimeConfig
 from nanochat.errors import ConfigError, MissingError
 
 if TYPE_CHECKING:
@@ -122,7 +122,10 @@ def _service(ref: ResolvedRef, options: argparse.Namespace) -> "Service":
             device=Device(options.device),
             dtype=ComputeDtype.auto,
             compile=False,
+            attention=AttentionBackend.auto,
+            fp8=False,
             activation_checkpointing=False,
+            recompute_cheap=False,
             num_threads=None,
         )
     )

@@ -25,6 +25,11 @@ def check_config(config: RunConfig) -> None:
     _check_data(config)
     _check_schedule(config)
     _check_eval(config)
+    if config.stage == Stage.base and config.train.init_optimizer and config.init_from is None:
+        raise ConfigError(
+            "train.init_optimizer=true takes the optimizer's state from a checkpoint, and this run starts from "
+            "nothing; give init_from=base/RUN, or train.init_optimizer=false"
+        )
 
 
 def check_name(key: str, name: str) -> None:

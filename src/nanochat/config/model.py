@@ -38,6 +38,7 @@ BEFORE: dict[str, Any] = {
     "smear": False,
     "backout": False,
     "init": "gpt",
+    "document_mask": False,
 }
 
 
@@ -68,3 +69,4 @@ class ModelConfig:
     smear: bool = identity()
     backout: bool = identity()
     init: InitName = identity()
+    document_mask: bool = identity()

@@ -10,6 +10,7 @@ class OptimName(StrEnum):
     """Which class of this file the `optim` group holds."""
 
     muon_adamw = auto()
+    muon_modern = auto()
     adamw = auto()
 
 
@@ -22,7 +23,7 @@ class NSDtype(StrEnum):
 
 @dataclass(kw_only=True)
 class OptimConfig:
-    """What every optimizer has."""
+    """What every optimizer has. `weight_decay` is of other parameters in each: see the options in conf/optim."""
 
     name: OptimName = identity()
     embedding_lr: float = identity(gt=0, le=100)
@@ -32,8 +33,6 @@ class OptimConfig:
     smear_lr: float = identity(gt=0, le=100)
     weight_decay: float = identity(ge=0, lt=100)
     grad_clip: float = identity(ge=0)
-    beta1: float = identity(ge=0, lt=1)
-    beta2: float = identity(ge=0, lt=1)
     eps: float = identity(gt=0, lt=1)
     batch_lr_scaling: bool = identity()
 
@@ -48,7 +47,22 @@ class MomentumConfig:
 
 
 @dataclass(kw_only=True)
-class MuonAdamWConfig(OptimConfig):
+class FallingMomentumConfig(MomentumConfig):
+    """And to `final` while the schedule's rate goes down; null: it stays at `end`."""
+
+    final: float | None = identity(ge=0, lt=1)
+
+
+@dataclass(kw_only=True)
+class OneAdamWConfig(OptimConfig):
+    """One pair of betas for all that AdamW updates."""
+
+    beta1: float = identity(ge=0, lt=1)
+    beta2: float = identity(ge=0, lt=1)
+
+
+@dataclass(kw_only=True)
+class MuonAdamWConfig(OneAdamWConfig):
     """Muon on the matrices, AdamW on embeddings, head and scalars."""
 
     momentum: MomentumConfig = group()
@@ -57,5 +71,31 @@ class MuonAdamWConfig(OptimConfig):
 
 
 @dataclass(kw_only=True)
-class AdamWConfig(OptimConfig):
+class AdamWConfig(OneAdamWConfig):
     """AdamW on everything, for comparisons."""
+
+
+@dataclass(kw_only=True)
+class AdamWGroupConfig:
+    """AdamW of one group of parameters. The decay is not scaled."""
+
+    beta1: float = identity(ge=0, lt=1)
+    beta2: float = identity(ge=0, lt=1)
+    weight_decay: float = identity(ge=0, lt=100)
+
+
+@dataclass(kw_only=True)
+class MuonModernConfig(OptimConfig):
+    """Muon as of 2026 on the matrices, with `weight_decay` there; AdamW with settings of their own on the others."""
+
+    momentum: FallingMomentumConfig = group()
+    ns_steps: int = identity(ge=1, le=5)
+    ns_dtype: NSDtype = identity()
+    variance_beta: float = identity(ge=0, lt=1)
+    embedding: AdamWGroupConfig = group()
+    unembedding: AdamWGroupConfig = group()
+    value_embedding: AdamWGroupConfig = group()
+    residual_a: AdamWGroupConfig = group()
+    residual_b: AdamWGroupConfig = group()
+    smear: AdamWGroupConfig = group()
+    backout: AdamWGroupConfig = group()

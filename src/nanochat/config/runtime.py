@@ -16,11 +16,25 @@ class Device(StrEnum):
 
 
 class ComputeDtype(StrEnum):
-    """auto: bfloat16 on cuda, float32 elsewhere."""
+    """auto: bfloat16 on a CUDA device that computes in it, float16 on an older one, float32 elsewhere."""
 
     auto = auto()
     float32 = "float32"
     bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class AttentionBackend(StrEnum):
+    """How attention is computed (model/attention_backends.py); auto: the fastest that is there and can do it."""
+
+    auto = auto()
+    flash4 = "flash4"
+    flex = "flex"
+    cudnn = "cudnn"
+    flash = "flash"
+    efficient = "efficient"
+    sdpa = "sdpa"
+    plain = "plain"
 
 
 @dataclass(kw_only=True)
@@ -30,5 +44,8 @@ class RuntimeConfig:
     device: Device = placement()
     dtype: ComputeDtype = placement()
     compile: bool | None = placement()
+    attention: AttentionBackend = placement()
+    fp8: bool = placement()
     activation_checkpointing: bool = placement()
+    recompute_cheap: bool | None = placement()
     num_threads: int | None = placement(ge=1)

@@ -26,4 +26,5 @@ class TrainConfig:
     target_examples_per_step: int | None = identity(ge=1)
     device_batch_size: int | str = placement(ge=1, words=("auto",))
     init_lr_frac: float = identity(gt=0, le=1)
+    init_optimizer: bool = identity()
     save_every: int = cosmetic(ge=-1)

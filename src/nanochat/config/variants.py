@@ -2,7 +2,7 @@
 
 from nanochat.config.data import DataConfig, DataKind, LocalConfig, MixtureConfig, ShardsConfig
 from nanochat.config.objective import LabelSmoothingConfig, ObjectiveConfig, ObjectiveName, ZLossConfig
-from nanochat.config.optim import AdamWConfig, MuonAdamWConfig, OptimConfig, OptimName
+from nanochat.config.optim import AdamWConfig, MuonAdamWConfig, MuonModernConfig, OptimConfig, OptimName
 from nanochat.config.schedule import (
     ConstantConfig,
     CosineConfig,
@@ -24,7 +24,14 @@ VARIANTS: dict[type, tuple[str, dict[str, type]]] = {
             DataKind.mixture: MixtureConfig,
         },
     ),
-    OptimConfig: ("name", {OptimName.muon_adamw: MuonAdamWConfig, OptimName.adamw: AdamWConfig}),
+    OptimConfig: (
+        "name",
+        {
+            OptimName.muon_adamw: MuonAdamWConfig,
+            OptimName.muon_modern: MuonModernConfig,
+            OptimName.adamw: AdamWConfig,
+        },
+    ),
     ScheduleConfig: (
         "name",
         {

@@ -6,14 +6,15 @@ Special tokens stand for no bytes and are left out of both sums; so are ignored 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nanochat.data.batches import MicroBatch
+from nanochat.model.head import Headed, token_nll
 from nanochat.runtime.dist import all_reduce_sum
 
 
@@ -27,26 +28,32 @@ class BpbResult:
 
 
 @torch.no_grad()
-def evaluate_bpb(model: nn.Module, batches: Iterable[MicroBatch], token_bytes: Sequence[int], device: str) -> BpbResult:
-    """Bits per byte over all batches and ranks; nan where there is no target."""
-    sizes = torch.tensor(token_bytes)
+def evaluate_bpb(
+    model: Headed, batches: Iterable[MicroBatch], token_bytes: Sequence[int], device: str, compile: bool = False
+) -> BpbResult:
+    """Bits per byte over all batches and ranks; nan where there is no target. `compile`: by torch.compile, once."""
+    sizes, nll = torch.tensor(token_bytes), _compiled() if compile else token_nll
     sums = torch.zeros(4, dtype=torch.float64)
     for batch in batches:
         here = batch.to(device)
-        sums += _batch_sums(model(here.inputs_BT), here.targets_BT, sizes)
+        sums += _batch_sums(nll(model, here.inputs_BT, here.targets_BT), here.targets_BT, sizes)
     nats, size, all_nats, targets = all_reduce_sum(sums).tolist()
     bpb = nats / (math.log(2) * size) if size else math.nan
     return BpbResult(bpb, all_nats / targets if targets else math.nan, int(targets))
 
 
-def _batch_sums(logits_BTV: Tensor, targets_BT: Tensor, sizes: Tensor) -> Tensor:
+@cache
+def _compiled() -> Callable[[Headed, Tensor, Tensor], Tensor]:
+    """One for the whole process: what was compiled at one evaluation is there at the next."""
+    return torch.compile(token_nll, dynamic=False, fullgraph=True)
+
+
+def _batch_sums(nll_BT: Tensor, targets_BT: Tensor, sizes: Tensor) -> Tensor:
     """(nll of targets with bytes, their bytes, nll of all targets, number of targets), float64 on the CPU.
 
     Summed on the CPU: not every device has float64, and a sum over a whole validation set needs it.
     """
-    flat = targets_BT.flatten()
-    nll = F.cross_entropy(logits_BTV.flatten(0, 1), flat, ignore_index=-1, reduction="none").cpu().double()
-    targets = flat.cpu()
+    nll, targets = nll_BT.flatten().cpu().double(), targets_BT.flatten().cpu()
     valid = targets >= 0
     size = torch.where(valid, sizes[targets.clamp(min=0)], 0)
     return torch.stack([nll[size > 0].sum(), size.sum().double(), nll[valid].sum(), valid.sum().double()])

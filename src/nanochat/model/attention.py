@@ -1,16 +1,15 @@
 """Causal self-attention with rotary positions, normed queries and keys, and grouped key/value heads.
 
-B batch, T time, S keys, D width, H query heads, K key/value heads, E head width. Notable: without a cache
-this is one fused causal call, or, for a window shorter than the row, one with a mask that all such layers share;
-with a cache, new queries look at the cached keys of their own row.
+B batch, T time, D width, H query heads, K key/value heads, E head width. Notable: without a cache this is one
+call of the kernel that was chosen (attention_backends.py), with what may be seen worked out once for all layers; with
+a cache, new queries look at the cached keys of their own row, which holds one document.
 """
 
 from typing import NamedTuple
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanochat.model.attention_backends import Sight, attend
 from nanochat.model.extras import ValueEmbedding
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Linear, apply_rotary, rms_norm
@@ -20,19 +19,16 @@ Rope = tuple[Tensor, Tensor]
 
 
 class Shared(NamedTuple):
-    """What all blocks of one forward pass read. `short_mask` (T, T): where short windows may look; None: everywhere."""
+    """What all blocks of one forward pass read: what layers see, those with a short window and the others.
+
+    With a cache there are no sights: it knows the positions of its rows.
+    """
 
     idx_BT: Tensor
     rope: Rope
     cache: KVCache | None
-    short_mask: Tensor | None
-
-
-def window_mask(length: int, window: int, device: torch.device) -> Tensor:
-    """(T, T), True where the query i may look at the key j: i - window <= j <= i."""
-    positions = torch.arange(length, device=device)
-    back = positions[:, None] - positions
-    return (back >= 0) & (back <= window)
+    full: Sight | None
+    short: Sight | None
 
 
 class Attention(nn.Module):
@@ -43,7 +39,6 @@ class Attention(nn.Module):
         super().__init__()
         self.layer = layer
         self.head_dim = dims.head_dim
-        self.grouped = dims.n_head != dims.n_kv_head
         self.norm_eps = dims.norm_eps
         self.qk_scale = dims.qk_scale
         self.window = dims.windows[layer]
@@ -59,23 +54,22 @@ class Attention(nn.Module):
         v = self._heads(self.v_proj(x_BTD))
         if self.value_embed is not None:
             v = self.value_embed(v, x_BTD, shared.idx_BT)
-        v = v.transpose(1, 2)
+        sight = shared.full if self.window is None else shared.short
         if shared.cache is not None:
-            y_BHTE = shared.cache.attend(self.layer, q, k, v, self.window)
+            q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+            y_BTHE = shared.cache.attend(self.layer, q, k, v, self.window).transpose(1, 2)
         else:
-            mask = shared.short_mask if self.window is not None else None
-            y_BHTE = F.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, is_causal=mask is None, enable_gqa=self.grouped
-            )
-        out_BTD: Tensor = self.o_proj(y_BHTE.transpose(1, 2).flatten(2))
+            assert sight is not None
+            y_BTHE = attend(q, k, v, sight)
+        out_BTD: Tensor = self.o_proj(y_BTHE.flatten(2))
         return out_BTD
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.head_dim)
 
     def _turned(self, x: Tensor, rope: Rope) -> Tensor:
-        """Rotary, then norm, then scale, in the tables' precision; returns (B, heads, T, E) in the dtype of x."""
+        """Rotary, then norm, then scale, in the tables' precision; returns (B, T, heads, E) in the dtype of x."""
         turned = rms_norm(apply_rotary(self._heads(x), *rope), self.norm_eps)
         if self.qk_scale != 1.0:
             turned = turned * self.qk_scale
-        return turned.to(x.dtype).transpose(1, 2)
+        return turned.to(x.dtype)

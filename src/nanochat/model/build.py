@@ -2,22 +2,32 @@
 
 import torch
 
+from nanochat.model.fp8 import fits
 from nanochat.model.gpt import GPT
-from nanochat.model.layers import Embedding
+from nanochat.model.layers import Embedding, Linear
 from nanochat.plan.dims import ModelDims
 
 
 def build_model(dims: ModelDims, device: str, dtype: str, seed: int) -> GPT:
-    """A freshly initialised GPT on `device`, computing in `dtype` ("float32" or "bfloat16").
+    """A freshly initialised GPT on `device`, computing in `dtype` ("float32", "bfloat16" or "float16").
 
     Built on the meta device first, so that no memory is spent on numbers that init_weights replaces.
-    Only embedding tables are stored in `dtype`; matrices and head stay fp32 and are cast when used.
+    Only embedding tables are stored in `dtype`; matrices and head stay fp32 and are cast when used. With float16, whose
+    range is too small for an update, the tables are fp32 too.
     """
     with torch.device("meta"):
         model = GPT(dims)
+    model.compute_as = torch.float16 if dtype == "float16" else None
     for module in model.modules():
-        if isinstance(module, Embedding):
+        if isinstance(module, Embedding) and model.compute_as is None:
             module.to(getattr(torch, dtype))
     model.to_empty(device=torch.device(device))
     model.init_weights(seed)
     return model
+
+
+def use_fp8(model: GPT) -> None:
+    """Lets the products of training be in 8 bits where the sizes of a matrix allow it; no parameter changes."""
+    for module in model.modules():
+        if isinstance(module, Linear):
+            module.fp8 = fits(module.in_features, module.out_features)

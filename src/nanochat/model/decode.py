@@ -65,9 +65,9 @@ class DecodeModel:
         """
         model, dims, idx_B1 = self.model, self.model.dims, ids_B[:, None]
         last_ids_B = cache.all_last_ids_R[: len(ids_B)]
-        x_B1D = rms_norm(model.wte(idx_B1), dims.norm_eps)
+        x_B1D = model.embed(idx_B1)
         if model.smear is not None:
-            before_B1D = rms_norm(model.wte(last_ids_B[:, None].clamp(min=0)), dims.norm_eps)
+            before_B1D = model.embed(last_ids_B[:, None].clamp(min=0))
             x_B1D = model.smear(x_B1D, before_B1D * (last_ids_B >= 0)[:, None, None])
         first_B1D = middle_B1D = x_B1D
         for layer, block in enumerate(self._blocks):

@@ -30,7 +30,7 @@ class ValueEmbedding(nn.Module):
     def forward(self, v_BTKE: Tensor, x_BTD: Tensor, idx_BT: Tensor) -> Tensor:
         """Values with the embedding added; x is the normed input of the block."""
         gate_BTK1 = 3 * torch.sigmoid(self.gate(x_BTD[..., :VALUE_GATE_WIDTH])).unsqueeze(-1)
-        added_BTKE: Tensor = gate_BTK1 * self.table(idx_BT).view(v_BTKE.shape)
+        added_BTKE: Tensor = gate_BTK1 * self.table(idx_BT).to(v_BTKE.dtype).view(v_BTKE.shape)
         return v_BTKE + added_BTKE
 
 

@@ -1,8 +1,8 @@
 """The network: a decoder-only transformer with pre-norms, rotary positions and squared-ReLU MLPs.
 
-B batch, T time, V vocabulary, D width. Notable: no biases, no learned norms, embedding and head untied,
-queries and keys normed, logits softcapped in fp32. Compute happens in the dtype of the embedding table; all
-other weights are fp32 masters, cast on use. The module is built without numbers (so also on the meta device)
+B batch, T time, V vocabulary, D width. Notable: no biases, no learned norms, embedding and head untied, queries and
+keys normed, logits softcapped in fp32. Weights are fp32 masters, cast on use to the dtype of the activations; embedding
+tables alone are bfloat16 where that is computed in. The module is built without numbers (so also on the meta device)
 and gets them from `init_weights` alone; `nanochat.model.build` does both. What `model=modern` adds (extras.py) is
 there only where its key is on: a network without it has no parameter and no operation more.
 """
@@ -10,13 +10,15 @@ there only where its key is on: a network without it has no parameter and no ope
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from nanochat.model.attention import Attention, Rope, Shared, window_mask
+from nanochat.model.attention import Attention, Rope, Shared
+from nanochat.model.attention_backends import Sight, document_numbers, look
+from nanochat.model.attention_choice import AttentionChoice
 from nanochat.model.extras import Backout, Mix, ResidualScalars, Smear, mixed
 from nanochat.model.init import fill
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Embedding, Linear, rms_norm, rotary_tables, softcap
+from nanochat.model.recompute import Recompute, run_block
 from nanochat.plan.dims import ModelDims
 
 ROPE_MARGIN = 10  # rotary tables reach this many times the trained length, so that generation may run past it
@@ -33,7 +35,7 @@ class MLP(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        out_BTD: Tensor = self.down(F.relu(self.up(x_BTD), inplace=True).square())
+        out_BTD: Tensor = self.down(F.relu(self.up(x_BTD), inplace=not torch.compiler.is_compiling()).square())
         return out_BTD
 
 
@@ -55,7 +57,7 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """idx (B, T) -> logits (B, T, V). `activation_checkpointing` trades recomputation of each block for memory."""
+    """idx (B, T) -> logits (B, T, V). `recompute` says what time is traded for memory."""
 
     rope_cos: Tensor
     rope_sin: Tensor
@@ -65,6 +67,9 @@ class GPT(nn.Module):
         super().__init__()
         self.dims = dims
         self.activation_checkpointing = False
+        self.recompute_cheap = False
+        self.attention = AttentionChoice()
+        self.compute_as: torch.dtype | None = None  # where activations are of another dtype than the tables: float16
         self.wte = Embedding(dims.table_rows, dims.n_embd)
         self.smear = Smear() if dims.smear else None
         self.residual = ResidualScalars(dims) if dims.residual_scalars else None
@@ -76,14 +81,25 @@ class GPT(nn.Module):
         self.register_buffer("rope_sin", table.clone(), persistent=False)
 
     @property
+    def recompute(self) -> Recompute:
+        """What the backward pass computes again."""
+        if self.activation_checkpointing:
+            return Recompute.blocks
+        return Recompute.cheap if self.recompute_cheap else Recompute.nothing
+
+    @property
     def max_positions(self) -> int:
         """Positions that the rotary tables reach; no sequence can be longer."""
         return ROPE_MARGIN * self.dims.seq_len
 
     @property
     def compute_dtype(self) -> torch.dtype:
-        """The dtype of the activations, which is that of the embedding table."""
-        return self.wte.weight.dtype
+        """The dtype of the activations."""
+        return self.compute_as or self.wte.weight.dtype
+
+    def embed(self, idx: Tensor) -> Tensor:
+        """The normed embeddings (..., D), in `compute_dtype`."""
+        return rms_norm(self.wte(idx), self.dims.norm_eps).to(self.compute_dtype)
 
     def forward(self, idx_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """Logits (B, T, V), fp32, softcapped. With a cache the T tokens follow what it holds, and it grows by T."""
@@ -92,8 +108,8 @@ class GPT(nn.Module):
     def hidden(self, idx_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """The normed activations (B, T, D) that the head reads."""
         new = idx_BT.shape[1]
-        shared = Shared(idx_BT, self._rope(new, cache), cache, self._short_mask(idx_BT, cache))
-        x_BTD = rms_norm(self.wte(idx_BT), self.dims.norm_eps)
+        shared = Shared(idx_BT, self._rope(new, cache), cache, *self._sights(idx_BT, cache))
+        x_BTD = self.embed(idx_BT)
         if self.smear is not None:
             x_BTD = self.smear(x_BTD, self._previous(x_BTD, idx_BT, cache))
         x_BTD = self._through_blocks(x_BTD, shared)
@@ -110,27 +126,37 @@ class GPT(nn.Module):
         first_BTD = middle_BTD = x_BTD
         for layer, block in enumerate(self.blocks):
             mix = None if self.residual is None else self.residual.mix(layer, first_BTD)
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x_BTD = checkpoint(block, x_BTD, mix, shared, use_reentrant=False)
-            else:
-                x_BTD = block(x_BTD, mix, shared)
+            x_BTD = run_block(self.recompute, block, x_BTD, mix, shared)
             if layer == self.dims.n_layer // 2:
                 middle_BTD = x_BTD
         return x_BTD if self.backout is None else self.backout(x_BTD, middle_BTD)
 
     def _previous(self, x_BTD: Tensor, idx_BT: Tensor, cache: KVCache | None) -> Tensor:
-        """The normed embedding of the token before each, (B, T, D); 0 where there is none."""
-        if cache is None:
-            return torch.cat([torch.zeros_like(x_BTD[:, :1]), x_BTD[:, :-1]], dim=1)
-        ids_BT = cache.previous_ids(idx_BT)
-        return rms_norm(self.wte(ids_BT.clamp(min=0)), self.dims.norm_eps) * (ids_BT >= 0).unsqueeze(-1)
+        """The normed embedding of the token before each, (B, T, D); 0 where there is none.
 
-    def _short_mask(self, idx_BT: Tensor, cache: KVCache | None) -> Tensor | None:
-        """The mask of short windows, made once for all layers; None where none is short or the cache makes its own."""
-        length, window = idx_BT.shape[1], self.dims.short_window
-        if cache is not None or length <= window + 1 or self.dims.window_pattern is None:
-            return None
-        return window_mask(length, window, idx_BT.device)
+        With a document mask a document has none before it. A cached row holds one document.
+        """
+        if cache is None:
+            previous_BTD = torch.cat([torch.zeros_like(x_BTD[:, :1]), x_BTD[:, :-1]], dim=1)
+            if self.dims.document_mask and self.dims.bos_id is not None:
+                previous_BTD = previous_BTD * (idx_BT != self.dims.bos_id).unsqueeze(-1)
+            return previous_BTD
+        ids_BT = cache.previous_ids(idx_BT)
+        return self.embed(ids_BT.clamp(min=0)) * (ids_BT >= 0).unsqueeze(-1)
+
+    def _sights(self, idx_BT: Tensor, cache: KVCache | None) -> tuple[Sight | None, Sight | None]:
+        """What layers see that see everything, and what those with a short window see; None with a cache."""
+        if cache is not None:
+            return None, None
+        dims, length, device = self.dims, idx_BT.shape[1], idx_BT.device
+        documents_BT = None
+        if dims.document_mask:
+            assert dims.bos_id is not None, "model.document_mask needs the token that starts a document"
+            documents_BT = document_numbers(idx_BT, dims.bos_id)
+        full = look(self.attention.backend(short=False), length, None, documents_BT, device)
+        if dims.window_pattern is None:
+            return full, None
+        return full, look(self.attention.backend(short=True), length, dims.short_window, documents_BT, device)
 
     def _rope(self, new: int, cache: KVCache | None) -> Rope:
         """Tables for the next `new` positions, to be broadcast over heads."""

@@ -2,16 +2,23 @@
 
 Shapes: B batch, T time, D width, H heads, E head width. Notable: weights stay in the precision that the
 optimizer wants and are cast to the activations' precision where they are used, so that one rule, "compute
-in the dtype of the embedding table", holds for the whole network.
+in the dtype of the activations", holds for the whole network.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nanochat.model.fp8 import fits, fp8_linear
+
 
 class Linear(nn.Linear):
-    """y = x W^T without bias; W is cast to the dtype of x when used, its gradient comes back in its own dtype."""
+    """y = x W^T without bias; W is cast to the dtype of x when used, its gradient comes back in its own dtype.
+
+    `fp8` (build.use_fp8): where gradients are wanted, the products are in 8 bits, if the number of tokens allows it.
+    """
+
+    fp8 = False
 
     def __init__(self, fan_in: int, fan_out: int) -> None:
         """W is (fan_out, fan_in), not filled."""
@@ -22,6 +29,8 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., fan_in) -> (..., fan_out) in the dtype of x."""
+        if self.fp8 and torch.is_grad_enabled() and fits(x.shape[:-1].numel()):
+            return fp8_linear(x, self.weight)
         return F.linear(x, self.weight.to(x.dtype))
 
 

@@ -10,6 +10,9 @@ from math import sqrt
 import torch
 from torch import Tensor
 
+from nanochat.optim.rule import Number, Rule
+from nanochat.plan.schedules import StepRates
+
 
 @dataclass(frozen=True)
 class AdamWSettings:
@@ -25,24 +28,28 @@ class AdamWSettings:
 class AdamWGroup:
     """Parameters that share their settings, and their moments. `members` maps name -> parameter."""
 
-    def __init__(self, members: dict[str, Tensor], settings: AdamWSettings) -> None:
+    def __init__(self, members: dict[str, Tensor], settings: AdamWSettings, compiled: bool = False) -> None:
         """Moments start at 0, in the dtype of their parameter."""
         self.members = members
         self.settings = settings
         self.exp_avg = {name: torch.zeros_like(p) for name, p in members.items()}
         self.exp_avg_sq = {name: torch.zeros_like(p) for name, p in members.items()}
+        self._rule = Rule(adamw_, next(iter(members.values())).device, compiled)
 
-    def update(self, grads: dict[str, Tensor], step: int, lr_factor: float, momentum: float | None) -> None:
-        """One step in place; `step` counts from 1. `momentum` is Muon's and not used here."""
-        params, moments = list(self.members.values()), list(self.exp_avg.values())
-        adamw_(
-            params,
-            [grads[n] for n in self.members],
-            moments,
+    def update(self, grads: dict[str, Tensor], step: int, rates: StepRates) -> None:
+        """One step in place; `step` counts from 1."""
+        settings, lr = self.settings, self.settings.lr * rates.lr_factor
+        self._rule(
+            list(self.members.values()),
+            [grads[name] for name in self.members],
+            list(self.exp_avg.values()),
             list(self.exp_avg_sq.values()),
-            self.settings,
-            step,
-            self.settings.lr * lr_factor,
+            settings.beta1,
+            settings.beta2,
+            settings.eps,
+            kept=1 - lr * settings.weight_decay,
+            rate=lr / (1 - settings.beta1**step),
+            bias=sqrt(1 - settings.beta2**step),
         )
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -56,17 +63,20 @@ def adamw_(
     grads: list[Tensor],
     exp_avgs: list[Tensor],
     exp_avg_sqs: list[Tensor],
-    settings: AdamWSettings,
-    step: int,
-    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    *,
+    kept: Number,
+    rate: Number,
+    bias: Number,
 ) -> None:
-    """p -= lr*wd*p; m = lerp(m, g, 1-b1); v = lerp(v, g^2, 1-b2); p -= lr * m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps)."""
-    if settings.weight_decay:
-        torch._foreach_mul_(params, 1 - lr * settings.weight_decay)
-    torch._foreach_lerp_(exp_avgs, grads, 1 - settings.beta1)
-    torch._foreach_mul_(exp_avg_sqs, settings.beta2)
-    torch._foreach_addcmul_(exp_avg_sqs, grads, grads, 1 - settings.beta2)
-    denominators = torch._foreach_sqrt(exp_avg_sqs)
-    torch._foreach_div_(denominators, sqrt(1 - settings.beta2**step))
-    torch._foreach_add_(denominators, settings.eps)
-    torch._foreach_addcdiv_(params, exp_avgs, denominators, -lr / (1 - settings.beta1**step))
+    """p *= kept; m = lerp(m, g, 1-b1); v = b2*v + (1-b2)*g^2; p -= rate * m / (sqrt(v)/bias + eps), all in place.
+
+    kept = 1 - lr*wd, rate = lr / (1 - b1^t), bias = sqrt(1 - b2^t).
+    """
+    for p, grad, first, second in zip(params, grads, exp_avgs, exp_avg_sqs, strict=True):
+        p.mul_(kept)
+        first.lerp_(grad, 1 - beta1)
+        second.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        p.addcdiv_(first, second.sqrt().div_(bias).add_(eps).div_(-rate))  # a rate of 0: divided by infinity

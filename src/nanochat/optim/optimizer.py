@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from nanochat.errors import MismatchError, nearest
+from nanochat.plan.schedules import StepRates
 
 STEP_KEY = "step"
 
 
 class Group(Protocol):
-    """What an update rule offers: AdamWGroup, MuonGroup."""
+    """What an update rule offers: AdamWGroup, MuonGroup, MuonModernGroup."""
 
     members: dict[str, Tensor]
 
-    def update(self, grads: dict[str, Tensor], step: int, lr_factor: float, momentum: float | None) -> None:
+    def update(self, grads: dict[str, Tensor], step: int, rates: StepRates) -> None:
         """Apply one step in place; `step` counts from 1."""
 
     def state_tensors(self) -> dict[str, Tensor]:
@@ -38,12 +39,12 @@ class Optimizer:
         self.step = 0
 
     @torch.no_grad()
-    def update(self, lr_factor: float, momentum: float | None = None) -> None:
-        """One step from the `.grad`s. `lr_factor` multiplies all learning rates; `momentum` is for Muon only."""
+    def update(self, rates: StepRates) -> None:
+        """One step from the `.grad`s."""
         self.step += 1
         for group in self.groups:
             grads = dict(self._grads(group))
-            group.update(grads, self.step, lr_factor, momentum)
+            group.update(grads, self.step, rates)
 
     def zero_grad(self) -> None:
         """Forget the gradients (their memory is given back, and the next backward pass need not add to zeros)."""

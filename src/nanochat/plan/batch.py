@@ -8,12 +8,12 @@ from nanochat.config.train import ParamCount, TrainConfig
 from nanochat.errors import ConfigError
 from nanochat.plan.dims import ModelDims, count_params, derive_dims, flops_per_token
 from nanochat.plan.facts import Facts
+from nanochat.plan.memory import most_rows
+from nanochat.plan.memory_rules import how_trained
 
 REFERENCE_BATCH = 2**19  # tokens; the batch that the learning rates were tuned at
 REFERENCE_DEPTH = 12  # the depth whose horizon has that batch
 BATCH_EXPONENT = 0.383  # growth of the best batch with the horizon, from the newest published system of this family
-# Rows that fit at 2048 tokens, by device memory in GB: the original guide's table.
-MEMORY_ROWS = ((75, 32), (35, 16), (20, 4), (14, 2), (0, 1))
 CPU_TOKENS = 8192  # tokens of a CPU micro-batch where device_batch_size=auto
 
 
@@ -99,9 +99,9 @@ def _device_rows(config: RunConfig, dims: ModelDims, facts: Facts, most: int) ->
     if facts.device_memory is None:
         rows, rule = max(1, CPU_TOKENS // dims.seq_len), f"auto without a GPU: {CPU_TOKENS} tokens"
     else:
-        gigabytes = facts.device_memory / 1e9
-        at_2048 = next(rows for limit, rows in MEMORY_ROWS if gigabytes >= limit)
-        rows, rule = max(1, at_2048 * 2048 // dims.seq_len), f"auto: {gigabytes:.0f} GB of device memory"
+        how = how_trained(config, facts, rows=1, several=True)
+        rows = max(1, most_rows(dims, how, facts.device_memory, most))  # where not even one fits, make_plan says so
+        rule = f"auto: the most that {facts.device_memory / 1e9:.0f} GB of device memory hold"
     return min(rows, most), rule
 
 

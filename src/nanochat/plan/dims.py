@@ -3,6 +3,7 @@
 Notable: the width is aspect_ratio * depth and the number of heads follows from the width, so a width
 that the heads cannot share is an error that names the depths that work, unless `round_width` is set.
 Fields with a default came later than the first checkpoints; the default is what the network was before.
+`bos_id` is the token that starts a document, known only where `document_mask` needs it.
 """
 
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from nanochat.errors import ConfigError
 VALUE_GATE_WIDTH = 12  # leading channels of a block's normed input that gate its value embedding
 SMEAR_GATE_WIDTH = 24  # leading channels of the embedding that gate the smear
 _SHORT_MULTIPLE = 128  # short windows are whole tiles of the attention kernels
+_DOCUMENTS = {"document_mask", "bos_id"}  # fields that came together, after those of model=modern
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class ModelDims:
     smear: bool = False
     backout: bool = False
     init: str = "gpt"
+    document_mask: bool = False
+    bos_id: int | None = None
 
     @property
     def table_rows(self) -> int:
@@ -77,12 +81,14 @@ def changed_fields(record: Any) -> dict[str, Any]:
 def dims_from(saved: Mapping[str, Any]) -> tuple[ModelDims | None, list[str], list[str]]:
     """(dimensions, names that are missing, names that nothing here reads) of a saved model.yaml.
 
-    The fields with a default may be missing all together, as in a file that is older than them. A file that has some
-    of them has lost the others: a network without its windows would load, and answer wrongly.
+    The fields with a default may be missing all together, as in a file that is older than them; those of documents
+    came last. A file that has some of them has lost the others: a network without its windows would answer wrongly.
     """
     known = {field.name for field in fields(ModelDims)}
     later = {field.name for field in fields(ModelDims) if field.default is not MISSING}
-    needed = known if later & saved.keys() else known - later
+    needed = known - later
+    needed |= later - _DOCUMENTS if (later - {"bos_id"}) & saved.keys() else set()
+    needed |= _DOCUMENTS if any(saved.get(name) not in (None, False) for name in _DOCUMENTS) else set()
     missing, foreign = sorted(needed - saved.keys()), sorted(saved.keys() - known)
     return (None if missing or foreign else ModelDims(**saved)), missing, foreign
 
@@ -151,9 +157,10 @@ def _check_width(model: ModelConfig, width: int, heads: int) -> None:
     )
 
 
-def derive_dims(model: ModelConfig, vocab_size: int) -> ModelDims:
+def derive_dims(model: ModelConfig, vocab_size: int, bos_id: int | None = None) -> ModelDims:
     """Layers, width and heads from `depth`; explicit n_layer, n_embd, n_head, n_kv_head win.
 
+    `bos_id` may be None as long as nothing is built: a plan can be made before there is a tokenizer.
     Raises ConfigError naming the nearest legal value where the sizes do not divide.
     """
     width = model.n_embd if model.n_embd is not None else _width_for(model.depth, model)
@@ -190,6 +197,8 @@ def derive_dims(model: ModelConfig, vocab_size: int) -> ModelDims:
         smear=model.smear,
         backout=model.backout,
         init=str(model.init),
+        document_mask=model.document_mask,
+        bos_id=bos_id if model.document_mask else None,
     )
 
 
@@ -231,12 +240,21 @@ def count_params(dims: ModelDims) -> ParamCounts:
     )
 
 
-def flops_per_token(dims: ModelDims) -> int:
-    """Training FLOPs per token, forward and backward (PaLM, 2204.02311, app. B).
+def flops_by_group(dims: ModelDims) -> dict[str, int]:
+    """Training FLOPs per token, forward and backward (PaLM, 2204.02311, app. B), of each group; 0 where there is none.
 
     6 for each parameter used in a product, the spare rows of the head included, and 12*H*E*min(window, T) a layer.
-    For a network of full layers that is 6*(parameters - embedding) + 12*L*H*E*T.
     """
     counts = count_params(dims)
     seen = sum(dims.seq_len if window is None else min(window, dims.seq_len) for window in dims.windows)
-    return 6 * (counts.scaling + counts.smear_gate) + 12 * dims.n_head * dims.head_dim * seen
+    return {
+        "matrices": 6 * counts.matrices,
+        "head": 6 * counts.unembedding,
+        "attention": 12 * dims.n_head * dims.head_dim * seen,
+        "smear gate": 6 * counts.smear_gate,
+    }
+
+
+def flops_per_token(dims: ModelDims) -> int:
+    """The sum over the groups. For a network of full layers that is 6*(parameters - embedding) + 12*L*H*E*T."""
+    return sum(flops_by_group(dims).values())

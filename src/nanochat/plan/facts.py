@@ -12,7 +12,7 @@ class Facts:
 
     `data_tokens` and `data_rows` count one pass over the training data (rows: conversations, where each
     fills a row of its own). `dims` is the model of the checkpoint that the run starts from, `init_mark` a hash
-    of its weights.
+    of its weights. `bos_id` is the token that starts a document; None before there is a tokenizer.
     """
 
     vocab_size: int
@@ -30,3 +30,4 @@ class Facts:
     data_source: str = ""
     manifest: dict[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
+    bos_id: int | None = None

@@ -1,14 +1,14 @@
 """The rows of a plan that describe the network: its shape, its parameters by group, the FLOPs of a token."""
 
 from nanochat.config.model import ModelConfig
-from nanochat.plan.dims import ModelDims, ParamCounts
+from nanochat.plan.dims import ModelDims, ParamCounts, flops_by_group
 from nanochat.plan.facts import Facts
 from nanochat.plan.rule import Rule
 
 
 def model_rules(model: ModelConfig, facts: Facts, dims: ModelDims, counts: ParamCounts, flops: int) -> list[Rule]:
     """Shape, windows, parameters and FLOPs, each with its rule; what the network does not have has no row."""
-    return [*_shape(model, facts, dims), *_windows(dims), *_parameters(dims, counts), _flops(dims, counts, flops)]
+    return [*_shape(model, facts, dims), *_windows(dims), *_parameters(dims, counts), *_flops(dims, counts, flops)]
 
 
 def _shape(model: ModelConfig, facts: Facts, dims: ModelDims) -> list[Rule]:
@@ -59,9 +59,11 @@ def _parameters(dims: ModelDims, counts: ParamCounts) -> list[Rule]:
     return [Rule("parameters", counts.total, summed), *rows]
 
 
-def _flops(dims: ModelDims, counts: ParamCounts, flops: int) -> Rule:
+def _flops(dims: ModelDims, counts: ParamCounts, flops: int) -> list[Rule]:
     if dims.window_pattern is None and counts.total - counts.embedding == counts.scaling:
         said = "6 * (parameters - embedding) + 12 * layers * width * context"
     else:
         said = "6 * (head, matrices, smear gate) + 12 * width * sum over layers of min(window, context)"
-    return Rule("FLOPs per token", flops, said)
+    parts = [(name, number) for name, number in flops_by_group(dims).items() if number]
+    rows = [Rule(f"FLOPs per token, {name}", number, f"{number / flops:.1%} of them") for name, number in parts]
+    return [Rule("FLOPs per token", flops, said), *rows]

@@ -6,21 +6,25 @@ where it runs. Every derived number is accompanied by the rule that gave it.
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from nanochat.config.data import ShardsConfig
 from nanochat.config.fields import Role
-from nanochat.config.optim import MuonAdamWConfig
+from nanochat.config.optim import MuonAdamWConfig, MuonModernConfig
 from nanochat.config.root import RunConfig, Stage
 from nanochat.config.validate import flatten
 from nanochat.plan.batch import Batch, default_lanes, derive_batch
 from nanochat.plan.dims import ModelDims, ParamCounts, changed_fields, count_params, derive_dims, flops_per_token
 from nanochat.plan.facts import Facts
 from nanochat.plan.horizon import derive_steps
+from nanochat.plan.memory import Memory, Training, predict
+from nanochat.plan.memory_rules import how_trained, memory_rules, memory_warnings, recomputes_cheap
 from nanochat.plan.model_rules import model_rules
-from nanochat.plan.rates import scale_rates
+from nanochat.plan.rates import LATER_ROLES, scale_rates
 from nanochat.plan.rule import Rule
+from nanochat.plan.schedules import warmup_length
 from nanochat.plan.shards import Shards, check_auto, training_shards
 
 # Identity fields whose meaning is in the derived numbers: asking for the same thing in other words is no change.
@@ -34,6 +38,7 @@ _USUAL = {
     "unembedding_lr": (0.001, 0.01),
     "matrix_lr": (0.01, 0.05),
 }
+_MOST_DECAY = 0.1  # of a matrix in one step; a run that is long enough to have learnt something keeps far below
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,15 @@ class Recipe:
     manifest: dict[str, Any]
     tokenizer: str | None
     asked: dict[str, Any]
+    init_optimizer: bool = False
 
     def flat(self) -> dict[str, Any]:
         """Dotted key -> value of all that makes the identity of the run."""
         # What came later counts from where it is on, so that older runs stay what they are.
         body = asdict(self) | {"dims": changed_fields(self.dims), "params": changed_fields(self.params)}
         body["data.num_shards"] = body.pop("shards")
+        if body.pop("init_optimizer"):
+            body["train.init_optimizer"] = True
         nested = {"dims": "model.", "params": "params.", "lrs": "lr.", "manifest": "data.files.", "asked": ""}
         flat = {k: v for k, v in body.items() if k not in nested}
         for name, prefix in nested.items():
@@ -81,7 +89,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where and in what pieces the run is computed."""
+    """Where and in what pieces the run is computed; `memory` is the predicted peak of a GPU in bytes."""
 
     device: str
     dtype: str
@@ -90,6 +98,8 @@ class Placement:
     accumulation: int
     compile: bool
     activation_checkpointing: bool
+    recompute_cheap: bool
+    memory: int
     num_threads: int | None
 
 
@@ -116,7 +126,7 @@ class Plan:
 def make_plan(config: RunConfig, facts: Facts) -> Plan:
     """The plan of a training stage. Pure: same arguments, same plan. Raises ConfigError for impossible sizes."""
     check_auto(config)
-    dims = facts.dims if facts.dims is not None else derive_dims(config.model, facts.vocab_size)
+    dims = facts.dims if facts.dims is not None else derive_dims(config.model, facts.vocab_size, facts.bos_id)
     batch = derive_batch(config, dims, facts)
     steps, steps_rule = derive_steps(config, dims, batch, facts)
     shards = training_shards(config.data, steps * batch.tokens)
@@ -140,7 +150,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         init_mark=facts.init_mark,
         manifest=dict(facts.manifest),
         tokenizer=facts.tokenizer,
-        asked=_asked(config),
+        asked=_asked(config, rates.lrs),
+        init_optimizer=config.train.init_optimizer,
     )
     rules = (
         *model_rules(config.model, facts, dims, recipe.params, recipe.flops_per_token),
@@ -148,15 +159,22 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         *_shard_rules(config, shards),
         *rates.rules,
     )
-    return Plan(recipe, _placement(config, facts, batch), rules, tuple(_warnings(config, recipe, facts)))
+    how = how_trained(config, facts, batch.device_rows, batch.accumulation > 1)
+    per_rank = -(-batch.rows // facts.world_size)
+    rules = (*rules, *memory_rules(dims, how, facts, per_rank))
+    warnings = [*_warnings(config, recipe, facts), *memory_warnings(dims, how, facts, per_rank)]
+    return Plan(recipe, _placement(config, facts, batch, how, predict(dims, how)), rules, tuple(warnings))
 
 
-def _asked(config: RunConfig) -> dict[str, Any]:
+def _asked(config: RunConfig, roles: Collection[str]) -> dict[str, Any]:
+    """The identity fields that are in no derived number. Settings of a role that the network lacks are of no run."""
     flat = flatten(config, Role.identity)
-    return {key: value for key, value in flat.items() if not key.startswith(_RESOLVED) and key not in ("stage", "seed")}
+    unread = tuple(f"optim.{role}." for role in LATER_ROLES if role not in roles)
+    left_out = (*_RESOLVED, *unread)
+    return {key: value for key, value in flat.items() if not key.startswith(left_out) and key not in ("stage", "seed")}
 
 
-def _placement(config: RunConfig, facts: Facts, batch: Batch) -> Placement:
+def _placement(config: RunConfig, facts: Facts, batch: Batch, how: Training, memory: Memory) -> Placement:
     return Placement(
         device=facts.device,
         dtype=facts.dtype,
@@ -165,6 +183,8 @@ def _placement(config: RunConfig, facts: Facts, batch: Batch) -> Placement:
         accumulation=batch.accumulation,
         compile=facts.compile,
         activation_checkpointing=config.runtime.activation_checkpointing,
+        recompute_cheap=recomputes_cheap(config, facts.compile),
+        memory=memory.peak,
         num_threads=config.runtime.num_threads,
     )
 
@@ -198,11 +218,21 @@ def _shard_rules(config: RunConfig, shards: Shards) -> list[Rule]:
 def _warnings(config: RunConfig, recipe: Recipe, facts: Facts) -> list[str]:
     found = []
     optim = config.optim
-    if isinstance(optim, MuonAdamWConfig):
+    if isinstance(optim, MuonAdamWConfig | MuonModernConfig):
         for name, (low, high) in _USUAL.items():
             value = getattr(optim, name)
             if not low <= value <= high:
                 found.append(f"optim.{name}={value:g} is outside the usual range {low:g} to {high:g}")
+    warmup = warmup_length(config.schedule, recipe.steps)
+    if warmup > recipe.steps:
+        found.append(f"the rates rise for {warmup:,} steps (schedule.warmup_steps), and the run has {recipe.steps:,}")
+    taken = recipe.lrs["matrix"] * recipe.weight_decay
+    if isinstance(optim, MuonModernConfig) and taken > _MOST_DECAY:
+        found.append(
+            f"optim.weight_decay={optim.weight_decay:g} comes to {recipe.weight_decay:.3g} in a run of "
+            f"{recipe.steps:,} steps, which takes {taken:.0%} of the matrices away in each; so short a run learns "
+            f"better with optim.weight_decay=0"
+        )
     if optim.grad_clip and not 0.5 <= optim.grad_clip <= 2:
         found.append(f"optim.grad_clip={optim.grad_clip:g} is outside the usual range 0.5 to 2 (0 turns it off)")
     if facts.data_tokens and recipe.stage == Stage.base and recipe.tokens > 4 * facts.data_tokens:

@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 from nanochat.config.optim import OptimConfig
 from nanochat.config.root import RunConfig
-from nanochat.plan.batch import REFERENCE_BATCH, Batch, reference_tokens
+from nanochat.plan.batch import REFERENCE_BATCH, REFERENCE_DEPTH, Batch, reference_tokens
 from nanochat.plan.dims import ModelDims
 from nanochat.plan.rule import Rule
 
 REFERENCE_WIDTH = 768  # the width that the rates of tables were tuned at
+LATER_ROLES = ("value_embedding", "residual_a", "residual_b", "smear", "backout")  # that not every network has
 
 
 @dataclass(frozen=True)
@@ -49,10 +50,11 @@ def scale_rates(config: RunConfig, dims: ModelDims, batch: Batch, steps: int) ->
         said += f" * sqrt(batch / 2^19) = {grown:.4g}" if by_batch != 1.0 else ""
         said += f" * {start:g}" if start != 1.0 else ""
         rules.append(Rule(f"{role.replace('_', ' ')} lr", lrs[role], said))
-    decay = optim.weight_decay
+    decay, said = optim.weight_decay, "optim.weight_decay"
     if optim.batch_lr_scaling:
-        decay *= grown * reference_tokens(config, dims.vocab_size) / (steps * batch.tokens)
-    said = "optim.weight_decay" + (", scaled with the batch" if optim.batch_lr_scaling else "")
+        shrunk = reference_tokens(config, dims.vocab_size) / (steps * batch.tokens)
+        said = f"{decay:g} * sqrt(batch / 2^19) * tokens of d{REFERENCE_DEPTH} / tokens = {shrunk:.4g}"
+        decay *= grown * shrunk
     return Rates(lrs, decay, (*rules, Rule("weight decay", decay, said)))
 
 

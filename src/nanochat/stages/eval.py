@@ -98,7 +98,7 @@ def _evaluate_checkpoint(job: Job, machine: Machine, console: Console) -> None:
     if _already_there(job, subject, bundle, console):
         return
     tasks = chat_tasks(job)
-    model = load_for_inference(ref, machine)
+    model = load_for_inference(ref, machine, job.config.runtime.attention)
     began = time.perf_counter()
     found = _Found(_bits_per_byte(job, machine, model, tokenizer), [])
     _measure_core(job, GptScorer(model, tokenizer, machine.device), bundle, found, console)

@@ -166,6 +166,7 @@ def plan_facts(
         data_source=amount.source if amount else "",
         manifest=data_manifest(job.config),
         tokenizer=tokenizer.fingerprint()[:16] if tokenizer is not None else None,
+        bos_id=tokenizer.bos if tokenizer is not None else None,
     )
 
 

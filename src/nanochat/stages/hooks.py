@@ -95,7 +95,7 @@ def _validator(
             pad_id=tokenizer.bos,
             trim_to=None if machine.compile else TRIM,
         )
-        result = evaluate_bpb(parts.model, batches, tokenizer.token_bytes, machine.device)
+        result = evaluate_bpb(parts.model, batches, tokenizer.token_bytes, machine.device, machine.compile)
         return {"val/bpb": result.bpb, "val/loss": result.loss}
 
     return measure

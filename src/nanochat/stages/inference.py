@@ -2,14 +2,22 @@
 
 from nanochat.checkpoint.find import ResolvedRef
 from nanochat.checkpoint.load import load_dims, load_model
+from nanochat.config.runtime import AttentionBackend
+from nanochat.model.attention_choice import attention_for
 from nanochat.model.build import build_model
 from nanochat.model.gpt import GPT
 from nanochat.runtime.device import Machine
 
 
-def load_for_inference(ref: ResolvedRef, machine: Machine) -> GPT:
-    """The checkpoint's model on the machine's device, in evaluation mode."""
+def load_for_inference(ref: ResolvedRef, machine: Machine, attention: AttentionBackend = AttentionBackend.auto) -> GPT:
+    """The checkpoint's model on the machine's device, in evaluation mode.
+
+    `attention` counts where there is no cache. It is torch's own where nothing is asked for: texts have many lengths,
+    and the kernels that are faster would be compiled or planned for each.
+    """
     dims = load_dims(ref.path)
     model = build_model(dims, machine.device, machine.dtype, seed=0)
     model.load_state_dict(load_model(ref.path), strict=True)
+    if attention != AttentionBackend.auto:
+        model.attention = attention_for(str(attention), dims, machine.device, machine.dtype, compiled=False)
     return model.eval()

@@ -7,6 +7,7 @@ except that a base run may start from nothing.
 """
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
@@ -19,19 +20,19 @@ from nanochat.checkpoint.find import ResolvedRef
 from nanochat.checkpoint.load import load_model, load_optimizer, load_state
 from nanochat.checkpoint.rng import capture_rng, restore_rng
 from nanochat.checkpoint.save import save_checkpoint
-from nanochat.config.optim import MuonAdamWConfig
 from nanochat.config.root import RunConfig, Stage
 from nanochat.config.schedule import ScheduleName
 from nanochat.data.prefetch import Prefetch
 from nanochat.data.shards import ShardFolder
 from nanochat.data.source import Source
-from nanochat.errors import ConfigError, Interrupted
-from nanochat.model.build import build_model
+from nanochat.errors import ConfigError, Interrupted, MismatchError
+from nanochat.model.attention_choice import attention_for
+from nanochat.model.build import build_model, use_fp8
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import build_optimizer
 from nanochat.optim.optimizer import Optimizer
 from nanochat.plan.plan import Plan, make_plan
-from nanochat.plan.schedules import lr_factor, momentum_at
+from nanochat.plan.schedules import StepRates, step_rates
 from nanochat.reporting.report import write_report
 from nanochat.runtime.device import Machine, detect, set_threads
 from nanochat.runtime.dist import check_ranks, current_ranks
@@ -52,6 +53,7 @@ from nanochat.tracking.console import Console
 from nanochat.tracking.jsonl import last_values
 from nanochat.training.hooks import Hook
 from nanochat.training.loop import LoopEnd, Parts, StepSource, train_loop
+from nanochat.training.loss_scale import LossScale
 from nanochat.training.objectives import build_objective
 from nanochat.training.step import NonFiniteGuard
 
@@ -165,10 +167,6 @@ def build_parts(
 ) -> tuple[GPT, Parts]:
     """The bare model and what the loop trains with, all at step 0."""
     config, recipe = session.job.config, plan.recipe
-    model = build_model(recipe.dims, machine.device, machine.dtype, config.seed)
-    model.activation_checkpointing = config.runtime.activation_checkpointing
-    optim = replace(config.optim, weight_decay=recipe.weight_decay)
-    optimizer = build_optimizer(dict(model.named_parameters()), model.parameter_roles(), optim, recipe.lrs)
     docs = open_docs(session.job, tokenizer, recipe.dims.seq_len, "train", session.console.say, shards)
     ranks = current_ranks()
     source = Source(
@@ -184,39 +182,82 @@ def build_parts(
         trim_to=None if machine.compile else TRIM,
     )
     depth = 0 if config.data.workers == 0 else config.data.prefetch
+    ahead = Prefetch(source, depth, pin=torch.device(machine.device).type == "cuda")
+    return assemble(config, plan, machine, ahead, session.console.say)
+
+
+def assemble(
+    config: RunConfig, plan: Plan, machine: Machine, source: StepSource, say: Callable[[str], None]
+) -> tuple[GPT, Parts]:
+    """The bare model and the loop's parts around any source: what a run and its benchmark have in common."""
+    recipe = plan.recipe
+    model = build_model(recipe.dims, machine.device, machine.dtype, config.seed)
+    if config.runtime.fp8:
+        use_fp8(model)
+    model.activation_checkpointing = plan.placement.activation_checkpointing
+    model.recompute_cheap = plan.placement.recompute_cheap
+    model.attention = attention_for(
+        str(config.runtime.attention), recipe.dims, machine.device, machine.dtype, machine.compile
+    )
+    say(f"attention: {model.attention.reason}")
+    optim = replace(config.optim, weight_decay=recipe.weight_decay)
+    optimizer = build_optimizer(
+        dict(model.named_parameters()), model.parameter_roles(), optim, recipe.lrs, compile=machine.compile
+    )
     return model, Parts(
-        model=torch.compile(model, dynamic=False) if machine.compile else model,  # type: ignore[arg-type]
+        model=model,
         optimizer=optimizer,
-        objective=build_objective(config.objective),
-        source=Prefetch(source, depth, pin=torch.device(machine.device).type == "cuda"),
-        lr_at=lambda s: lr_factor(config.schedule, s, recipe.steps),
-        momentum_at=partial(_momentum, config),
+        objective=build_objective(config.objective, compile=machine.compile),
+        source=source,
+        rates_at=partial(_rates, config, recipe.steps),
         grad_clip=config.optim.grad_clip,
-        guard=NonFiniteGuard(config.guards.non_finite, config.guards.max_skips, session.console.say),
+        guard=NonFiniteGuard(config.guards.non_finite, config.guards.max_skips, say),
         device=machine.device,
+        loss_scale=LossScale(say) if machine.dtype == "float16" else None,
     )
 
 
-def _momentum(config: RunConfig, s: int) -> float | None:
-    return momentum_at(config.optim.momentum, s) if isinstance(config.optim, MuonAdamWConfig) else None
+def _rates(config: RunConfig, total: int, s: int, updates: int) -> StepRates:
+    """A branch goes on with its trunk's momentum; another run that took an optimizer over begins with its own."""
+    begins = config.train.init_optimizer and not _is_branch(config)
+    return step_rates(config.schedule, config.optim, s, total, s if begins else updates)
+
+
+def _is_branch(config: RunConfig) -> bool:
+    """A base run that starts from another with schedule=decay takes its optimizer and data position too."""
+    return config.stage == Stage.base and config.schedule.name == ScheduleName.decay
 
 
 def _restore(session: Session, ref: ResolvedRef | None, model: GPT, parts: Parts) -> None:
     """Weights of the origin for a fresh run; everything of the checkpoint for one that continues.
 
-    A base run that starts from another with schedule=decay is a branch off its trunk and takes its optimizer and data
-    position too; with another schedule it takes the weights alone.
+    A branch off a trunk takes the optimizer and the data position too, `train.init_optimizer` the optimizer alone.
     """
     config = session.job.config
     if session.checkpoint is not None:
         _load_weights(model, session.checkpoint)
         state = _load_progress(session.checkpoint, parts.optimizer, parts.source)
         parts.guard.skipped = state["loop"]["skipped"]
+        if parts.loss_scale is not None:
+            parts.loss_scale.load(state["loop"].get("loss_scale"))
         restore_rng(state["rng"])
     elif ref is not None:
         _load_weights(model, ref.path)
-        if config.stage == Stage.base and config.schedule.name == ScheduleName.decay:
+        if _is_branch(config):
             _load_progress(ref.path, parts.optimizer, parts.source)
+        elif config.train.init_optimizer:
+            _take_optimizer(ref, parts.optimizer)
+
+
+def _take_optimizer(ref: ResolvedRef, optimizer: Optimizer) -> None:
+    """Momentum and moments of the origin, and how many updates they are of."""
+    try:
+        optimizer.load_state_tensors(load_optimizer(ref.path))
+    except MismatchError as error:
+        raise MismatchError(
+            f"train.init_optimizer=true takes the optimizer's state from {ref}: {error}; or set "
+            f"train.init_optimizer=false, which begins with none"
+        ) from error
 
 
 def _load_weights(model: GPT, checkpoint: Path) -> None:
@@ -240,6 +281,7 @@ def _save(session: Session, plan: Plan, model: GPT, parts: Parts, step: int) -> 
             "steps": plan.recipe.steps,
             "recipe_hash": plan.recipe.hash,
             "skipped": parts.guard.skipped,
+            "loss_scale": parts.loss_scale.state() if parts.loss_scale is not None else None,
         },
     }
     save_checkpoint(

@@ -6,18 +6,20 @@ the same loop started at another step with the parts in the state they were save
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
-
-from torch import nn
 
 from nanochat.data.batches import StepBatch
 from nanochat.errors import NanochatError
+from nanochat.model.head import Headed
 from nanochat.optim.optimizer import Optimizer
-from nanochat.runtime.device import synchronize
+from nanochat.plan.schedules import StepRates
+from nanochat.training.garbage import HeldGarbage
 from nanochat.training.hooks import Hook, StepInfo
+from nanochat.training.loss_scale import LossScale
 from nanochat.training.objectives import Objective
 from nanochat.training.step import NonFiniteGuard, accumulate_gradients, take_step
+from nanochat.training.timer import StepTimer
 
 
 class StepSource(Protocol):
@@ -43,19 +45,20 @@ class StepSource(Protocol):
 class Parts:
     """What the loop trains with.
 
-    `lr_at` takes the steps of this run done so far; `momentum_at` the updates that the optimizer has seen, which
-    are more where the run branches off another.
+    `rates_at` takes the steps of this run done so far, and the updates that the optimizer has seen, which are more
+    where the run branches off another. `model` is the plain one: what is compiled is the objective.
+    `loss_scale` is for float16 only.
     """
 
-    model: nn.Module
+    model: Headed
     optimizer: Optimizer
     objective: Objective
     source: StepSource
-    lr_at: Callable[[int], float]
-    momentum_at: Callable[[int], float | None]
+    rates_at: Callable[[int, int], StepRates]
     grad_clip: float
     guard: NonFiniteGuard
     device: str
+    loss_scale: LossScale | None = None
 
 
 @dataclass(frozen=True)
@@ -81,18 +84,32 @@ def train_loop(
     between a save and the evaluations behind it is made up for. Where the data of a step cannot be had, the steps
     before it are saved and the error goes on.
     """
-    signal = _call(hooks, start, start, total, interrupted)
-    step = start
-    while step < total and signal is None:
-        began = time.perf_counter()
-        batch = _next_batch(parts.source, hooks, step, start, total, interrupted)
-        if batch is None:
-            _save(hooks, step, start, total)
-            return LoopEnd(step, interrupted())
-        step += 1
-        report(_one_step(parts, batch, began, step, total))
-        signal = _call(hooks, step, start, total, interrupted)
+    timer = StepTimer(parts.device)
+    with HeldGarbage() as garbage:
+        hooks = [replace(hook, fn=_aside(hook.fn, timer, garbage)) for hook in hooks]
+        signal = _call(hooks, start, start, total, interrupted)
+        step = start
+        while step < total and signal is None:
+            asked = time.perf_counter()
+            batch = _next_batch(parts.source, hooks, step, start, total, interrupted)
+            if batch is None:
+                _save(hooks, step, start, total)
+                return LoopEnd(step, interrupted())
+            step += 1
+            report(_one_step(parts, batch, time.perf_counter() - asked, timer, step, total))
+            garbage.after_step()
+            signal = _call(hooks, step, start, total, interrupted)
     return LoopEnd(step, signal)
+
+
+def _aside(fn: Callable[[int], None], timer: StepTimer, garbage: HeldGarbage) -> Callable[[int], None]:
+    """A hook's function outside of the steps: not timed, and garbage may be collected."""
+
+    def hook(step: int) -> None:
+        with timer.aside(), garbage.released():
+            fn(step)
+
+    return hook
 
 
 def _next_batch(
@@ -142,11 +159,12 @@ def _save(hooks: Sequence[Hook], step: int, start: int, total: int) -> bool:
     return bool(saves)
 
 
-def _one_step(parts: Parts, batch: StepBatch, began: float, step: int, total: int) -> StepInfo:
-    """One update; the step's time counts from `began`, when its batch was asked for."""
-    waited = time.perf_counter() - began
-    factor = parts.lr_at(step - 1)
-    loss = accumulate_gradients(parts.model, parts.objective, batch.micro_batches, batch.weight, parts.device)
+def _one_step(parts: Parts, batch: StepBatch, waited: float, timer: StepTimer, step: int, total: int) -> StepInfo:
+    """One update of a batch that was `waited` for so many seconds."""
+    rates = parts.rates_at(step - 1, parts.optimizer.step)
+    loss = accumulate_gradients(
+        parts.model, parts.objective, batch.micro_batches, batch.weight, parts.device, parts.loss_scale
+    )
     loss_value, norm = take_step(
         parts.model,
         parts.optimizer,
@@ -154,17 +172,16 @@ def _one_step(parts: Parts, batch: StepBatch, began: float, step: int, total: in
         parts.guard,
         step=step,
         grad_clip=parts.grad_clip,
-        lr_factor=factor,
-        momentum=parts.momentum_at(parts.optimizer.step),
+        rates=rates,
+        scale=parts.loss_scale,
     )
-    synchronize(parts.device)
-    seconds = time.perf_counter() - began
+    seconds = timer.lap()
     return StepInfo(
         step,
         total,
         loss_value,
         norm,
-        factor,
+        rates.lr_factor,
         batch.weight,
         seconds,
         batch.epoch,

@@ -1,20 +1,20 @@
 """What is minimised: a sum over the valid targets of a micro-batch, and how many there were.
 
-B batch, T time, V vocabulary. Notable: an objective never divides. The loop divides the gradient by the weight
-of the whole step over all micro-batches and ranks, so that one rank and many take the same step, and a
-micro-batch without a single target is 0, not 0/0.
+B batch, T time. Notable: an objective never divides. The loop divides the gradient by the weight of the whole step over
+all micro-batches and ranks, so that one rank and many take the same step, and a micro-batch without a single target is
+0, not 0/0. Network, head and loss are one function of tensors (model/head.py), and that is what is compiled: so the
+compiler sees the loss, and the model that a hook or a checkpoint sees is the plain one.
 """
 
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from nanochat.config.objective import LabelSmoothingConfig, ObjectiveConfig, ZLossConfig
-
-IGNORE = -1  # in targets: not a target
+from nanochat.model.head import IGNORE, Headed, summed_loss
 
 
 class Targets(Protocol):
@@ -29,47 +29,26 @@ class Targets(Protocol):
         """The token that follows each input, or IGNORE."""
 
 
-Objective = Callable[[nn.Module, Targets], tuple[Tensor, Tensor]]
+Objective = Callable[[Headed, Targets], tuple[Tensor, Tensor]]
 """(model, micro_batch) -> (sum of the loss over valid targets, number of valid targets), both 0-d tensors."""
 
 
-def build_objective(config: ObjectiveConfig) -> Objective:
-    """The objective that the `objective` group describes."""
+def build_objective(config: ObjectiveConfig, *, compile: bool = False) -> Objective:
+    """The objective that the `objective` group describes.
+
+    next_token: cross-entropy -log p(target) in nats. z_loss: and coefficient * log(Z)^2, Z the sum of exp(logits)
+    (PaLM, 2204.02311, section 5). label_smoothing: cross-entropy against (1 - smoothing) on the target + smoothing/V on
+    every token (1512.00567, section 7).
+    """
+    loss: Callable[..., Tensor] = summed_loss
+    if compile:  # every shape is compiled for itself, and a graph break is an error
+        loss = torch.compile(summed_loss, dynamic=False, fullgraph=True)
     if isinstance(config, ZLossConfig):
-        return partial(z_loss, coefficient=config.coefficient)
+        loss = partial(loss, z=config.coefficient)
     if isinstance(config, LabelSmoothingConfig):
-        return partial(label_smoothing, smoothing=config.smoothing)
-    return next_token
+        loss = partial(loss, smoothing=config.smoothing)
+    return partial(_objective, loss)
 
 
-def next_token(model: nn.Module, batch: Targets) -> tuple[Tensor, Tensor]:
-    """Cross-entropy -log p(target) in nats."""
-    logits, targets = _flat(model, batch)
-    return _cross_entropy(logits, targets), _valid(targets)
-
-
-def z_loss(model: nn.Module, batch: Targets, *, coefficient: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy + coefficient * log(Z)^2, Z the sum of exp(logits) (PaLM, 2204.02311, section 5)."""
-    logits, targets = _flat(model, batch)
-    log_z = logits.logsumexp(dim=-1)
-    penalty = (log_z.square() * (targets != IGNORE)).sum()
-    return _cross_entropy(logits, targets) + coefficient * penalty, _valid(targets)
-
-
-def label_smoothing(model: nn.Module, batch: Targets, *, smoothing: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy against (1 - smoothing) on the target + smoothing/V on every token (1512.00567, section 7)."""
-    logits, targets = _flat(model, batch)
-    return _cross_entropy(logits, targets, label_smoothing=smoothing), _valid(targets)
-
-
-def _flat(model: nn.Module, batch: Targets) -> tuple[Tensor, Tensor]:
-    """Logits (B*T, V) in fp32 and targets (B*T,)."""
-    return model(batch.inputs_BT).flatten(0, 1), batch.targets_BT.flatten()
-
-
-def _cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum", label_smoothing=label_smoothing)
-
-
-def _valid(targets: Tensor) -> Tensor:
-    return (targets != IGNORE).sum()
+def _objective(loss: Callable[..., Tensor], model: Headed, batch: Targets) -> tuple[Tensor, Tensor]:
+    return loss(model, batch.inputs_BT, batch.targets_BT), (batch.targets_BT != IGNORE).sum()

@@ -14,8 +14,11 @@ from torch import nn
 from nanochat.config.guards import OnNonFinite
 from nanochat.data.batches import MicroBatch
 from nanochat.errors import NanochatError
+from nanochat.model.head import Headed
 from nanochat.optim.optimizer import Optimizer
+from nanochat.plan.schedules import StepRates
 from nanochat.runtime.dist import all_reduce_sum
+from nanochat.training.loss_scale import LossScale
 from nanochat.training.objectives import Objective
 
 
@@ -56,16 +59,30 @@ class NonFiniteGuard:
 
 
 def accumulate_gradients(
-    model: nn.Module, objective: Objective, batches: Iterable[MicroBatch], weight: float, device: str
+    model: Headed,
+    objective: Objective,
+    batches: Iterable[MicroBatch],
+    weight: float,
+    device: str,
+    scale: LossScale | None = None,
 ) -> torch.Tensor:
-    """Adds the gradient of sum(loss) / weight over the micro-batches to .grad; returns that mean loss, 0-d fp32."""
+    """Adds the gradient of sum(loss) / weight over the micro-batches to .grad; returns that mean loss, 0-d fp32.
+
+    With a `scale` the gradients are that many times as large until `take_step`.
+    """
     total = torch.zeros((), device=device)
+    factor = scale.value if scale is not None else 1.0
     weight = max(weight, 1.0)  # a step without a single target has loss 0 and gradient 0, not 0/0
     for batch in batches:
         loss_sum, _ = objective(model, batch.to(device))
-        torch.autograd.backward(loss_sum / weight)
+        torch.autograd.backward(loss_sum * (factor / weight))
         total += loss_sum.detach()
     return all_reduce_sum(total) / weight
+
+
+def unscale_gradients(parameters: Iterable[nn.Parameter], scale: float) -> None:
+    """Divides the gradients by `scale`."""
+    torch._foreach_mul_([p.grad for p in parameters if p.grad is not None], 1 / scale)
 
 
 def clip_gradients(parameters: Iterable[nn.Parameter], bound: float) -> torch.Tensor:
@@ -79,20 +96,23 @@ def clip_gradients(parameters: Iterable[nn.Parameter], bound: float) -> torch.Te
 
 
 def take_step(
-    model: nn.Module,
+    model: Headed,
     optimizer: Optimizer,
     loss: torch.Tensor,
     guard: NonFiniteGuard,
     *,
     step: int,
     grad_clip: float,
-    lr_factor: float,
-    momentum: float | None,
+    rates: StepRates,
+    scale: LossScale | None = None,
 ) -> tuple[float, float]:
-    """Clips and updates from .grad; returns (loss, gradient norm before clipping)."""
+    """Unscales, clips and updates from .grad; returns (loss, gradient norm before clipping)."""
+    if scale is not None:
+        unscale_gradients(model.parameters(), scale.value)
     norm = clip_gradients(model.parameters(), grad_clip)
     loss_value, norm_value = torch.stack([loss, norm.to(loss.dtype)]).tolist()  # the one host synchronisation
-    if guard.allows(loss_value, norm_value, step):
-        optimizer.update(lr_factor, momentum)
+    left_out = scale is not None and math.isfinite(loss_value) and scale.overflowed(math.isfinite(norm_value), step)
+    if not left_out and guard.allows(loss_value, norm_value, step):
+        optimizer.update(rates)
     optimizer.zero_grad()
     return loss_value, norm_value

@@ -1,0 +1,150 @@
+"""How much memory a GPU needs to train, by part, before anything is built.
+
+D width, H heads, K key/value heads, E head width, R rows of the tables, L layers; "tensor" is (B, T, D) in the compute
+dtype. A micro-batch has three moments that can be the largest, and the update a fourth:
+
+    head        all that is kept + the logits of a chunk
+    backward    all that is kept + what the last block works with
+    its end     nothing kept + the new gradients of all parameters (compiled, they come all at once)
+    update      the stacks of matrices that an optimizer works on
+
+What is kept follows from what is recomputed (model/recompute.py). `cheap` keeps, by construction, the block's input, q,
+k, v, what attention returns with a number a head, its projection and the 4D numbers before the relu: 10 tensors a
+block. The other counts were read off the compiler's own partition of the graph (torch 2.13): 20 tensors where nothing
+is recomputed on purpose, 4 of them fp32 numbers inside of norms, and a copy of the matrices in the compute dtype. WORK,
+HEAD and UPDATE are estimates of what a moment needs beside what is kept; CALIBRATION is for a measured peak to correct.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+from nanochat.plan.dims import ModelDims, count_params
+
+GPUS = (24, 40, 80, 141)  # GB, as they are sold
+STACK = 2**26  # numbers of one stack of matrices (optim/muon.py)
+CHUNK = 2**28  # numbers of one chunk of logits (model/head.py)
+CONTEXT = 10**9  # bytes that CUDA and its libraries take beside torch's
+SPARE = 0.05  # of the memory: pieces too small to be of use, and what the prediction may be off
+WRONG = 1.1  # a prediction so many times as large as the memory cannot be an error of the prediction
+
+WORK = {"nothing": 9.0, "cheap": 9.0, "blocks": 9.0}  # tensors of a block while its gradients are made
+HEAD = 8.0  # bytes a logit of a chunk, compiled
+HEAD_EAGER = 18.0
+EAGER = 2.0  # tensors a block keeps more where nothing is compiled (saved_tensors_hooks, torch 2.13)
+UPDATE = 16.0  # bytes a number of a stack: gradient, update and parameter in fp32, products in bf16
+CALIBRATION = 1.0  # measured / predicted of what is kept and worked with
+
+
+@dataclass(frozen=True)
+class Training:
+    """What memory depends on beside the network. `rows` of a micro-batch; `several` of them a step, or one."""
+
+    rows: int
+    several: bool
+    dtype: str
+    compile: bool
+    recompute: str
+    muon: bool
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes by part. `work` is what the largest moment needs beside what lasts and what is kept."""
+
+    weights: int
+    optimizer: int
+    gradients: int
+    kept: int
+    work: int
+
+    @property
+    def peak(self) -> int:
+        """All parts at their largest moment."""
+        return sum(getattr(self, field.name) for field in fields(self))
+
+
+def predict(dims: ModelDims, how: Training) -> Memory:
+    """The peak of a training step, by part."""
+    weights, gradients, optimizer = _lasting(dims, how)
+    kept = round(CALIBRATION * _kept(dims, how))
+    head_rows = dims.table_rows * dims.n_embd
+    moments = {
+        "head": kept + head_rows * 8 + _chunk_bytes(dims, how),
+        "backward": kept + head_rows * 8 + round(CALIBRATION * _work(dims, how)),
+        "end": gradients + head_rows * 4,
+        "update": (0 if how.several else gradients) + round(UPDATE * min(STACK, _largest_stack(dims)) * how.muon),
+    }
+    most = max(moments.values())
+    kept = min(kept, most)
+    return Memory(weights, optimizer, gradients if how.several else 0, kept, most - kept)
+
+
+def fits(dims: ModelDims, how: Training, device_memory: int) -> bool:
+    """Whether the step fits, with something to spare."""
+    return predict(dims, how).peak + CONTEXT <= device_memory * (1 - SPARE)
+
+
+def most_rows(dims: ModelDims, how: Training, device_memory: int, most: int) -> int:
+    """The largest micro-batch of at most `most` rows that fits; 0 if none does.
+
+    All rows at once if they fit; else the most that make equal micro-batches, if that is more than half of what fits.
+    """
+    if fits(dims, replace(how, rows=most, several=False), device_memory):
+        return most
+    low, high = 0, most  # the largest that fits is in low .. high - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(dims, replace(how, rows=middle, several=True), device_memory):
+            low = middle
+        else:
+            high = middle
+    return next((rows for rows in range(low, low // 2, -1) if most % rows == 0), low)
+
+
+def _lasting(dims: ModelDims, how: Training) -> tuple[int, int, int]:
+    """(weights with rotary tables, gradients, state of the optimizer)."""
+    counts = count_params(dims)
+    table = 2 if how.dtype == "bfloat16" else 4
+    tables = (counts.embedding + counts.value_embeddings) * table
+    others = (counts.unembedding + counts.scalars + counts.smear_gate) * 4
+    matrices = counts.matrices * 4
+    gradients = tables + others + matrices
+    rope = 2 * 10 * dims.seq_len * dims.head_dim * (2 if dims.rope_dtype == "bfloat16" else 4)
+    return gradients + rope, gradients, 2 * (tables + others) + (1 if how.muon else 2) * matrices
+
+
+def _width(how: Training) -> int:
+    return 4 if how.dtype == "float32" else 2
+
+
+def _kept(dims: ModelDims, how: Training) -> int:
+    """What the forward pass leaves for the backward pass."""
+    c, D = _width(how), dims.n_embd
+    q, kv = dims.n_head * dims.head_dim, dims.n_kv_head * dims.head_dim
+    lse = 4 * dims.n_head
+    cheap = c * (D + q + 2 * kv + q + D + 4 * D) + lse
+    whole = c * (4 * D + q + 2 * kv + q + 8 * D) + 4 * (q + kv) + lse
+    block = {"cheap": cheap, "nothing": whole, "blocks": c * D}[how.recompute]
+    total = dims.n_layer * block
+    if how.recompute == "nothing" and not how.compile:
+        total += round(EAGER * dims.n_layer * c * D)
+    if how.recompute == "nothing":
+        total += dims.value_embeds * len(dims.value_layers) * c * kv
+    if how.recompute == "blocks":
+        total += cheap  # of the block that is being computed again
+    # Outside of blocks: the rows of the table, their norm; what the head reads, and its gradient. Ids and targets.
+    total += c * D * (4 + dims.smear) + 16
+    copies = count_params(dims).matrices * c if how.recompute == "nothing" and c < 4 else 0
+    return how.rows * dims.seq_len * total + copies
+
+
+def _work(dims: ModelDims, how: Training) -> float:
+    return WORK[how.recompute] * how.rows * dims.seq_len * dims.n_embd * _width(how)
+
+
+def _chunk_bytes(dims: ModelDims, how: Training) -> int:
+    chunk = min(how.rows * dims.seq_len * dims.table_rows, max(CHUNK, 256 * dims.table_rows))
+    return round((HEAD if how.compile else HEAD_EAGER) * chunk)
+
+
+def _largest_stack(dims: ModelDims) -> int:
+    return dims.n_layer * 4 * dims.n_embd**2

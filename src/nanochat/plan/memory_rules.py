@@ -1,0 +1,89 @@
+"""The rows of a plan about memory, and what is said where a run cannot fit.
+
+Without a GPU in sight the prediction is for one: bfloat16 and compiled, whatever this machine would do.
+"""
+
+from dataclasses import replace
+
+from nanochat.config.optim import AdamWConfig
+from nanochat.config.root import RunConfig
+from nanochat.errors import ConfigError
+from nanochat.plan.dims import ModelDims
+from nanochat.plan.facts import Facts
+from nanochat.plan.memory import CONTEXT, GPUS, SPARE, WRONG, Training, fits, most_rows, predict
+from nanochat.plan.rule import Rule
+
+_RULES = {
+    "weights": "tables in the compute dtype, all else in fp32",
+    "optimizer": "momentum, and both moments where AdamW is",
+    "gradients": "that outlast a micro-batch: none where a step is one",
+    "kept": "of the forward pass for the backward pass",
+    "work": "at the largest moment: head, a block's gradients, all new gradients, or the update",
+}
+
+
+def recomputes_cheap(config: RunConfig, compiled: bool) -> bool:
+    """What runtime.recompute_cheap means here."""
+    asked = config.runtime.recompute_cheap
+    return compiled if asked is None else asked
+
+
+def how_trained(config: RunConfig, facts: Facts, rows: int, several: bool) -> Training:
+    """What the prediction needs to know of the run."""
+    on_gpu = facts.device == "cuda"
+    compiled = facts.compile if on_gpu else True
+    cheap = "cheap" if recomputes_cheap(config, compiled) else "nothing"
+    return Training(
+        rows=rows,
+        several=several,
+        dtype=facts.dtype if on_gpu else "bfloat16",
+        compile=compiled,
+        recompute="blocks" if config.runtime.activation_checkpointing else cheap,
+        muon=not isinstance(config.optim, AdamWConfig),
+    )
+
+
+def memory_rules(dims: ModelDims, how: Training, facts: Facts, most: int) -> list[Rule]:
+    """The predicted peak by part, and the largest micro-batch of this GPU, or of the usual ones."""
+    memory = predict(dims, how)
+    where = "" if facts.device == "cuda" else ", on a GPU"
+    rows = [Rule("memory", _gigabytes(memory.peak), f"sum of the parts at {how.rows} rows a micro-batch{where}")]
+    rows += [Rule(f"memory, {name}", _gigabytes(getattr(memory, name)), rule) for name, rule in _RULES.items()]
+    sizes = [facts.device_memory] if facts.device_memory is not None else [size * 10**9 for size in GPUS]
+    said = f"largest micro-batch; {SPARE:.0%} and {CONTEXT / 1e9:.0f} GB are left to others"
+    rows += [
+        Rule(f"rows that {size / 1e9:.0f} GB hold", most_rows(dims, how, size, most) or "none", said) for size in sizes
+    ]
+    return rows
+
+
+def memory_warnings(dims: ModelDims, how: Training, facts: Facts, most: int) -> list[str]:
+    """Where it may not fit. Raises ConfigError where it cannot: no error of the prediction is so large.
+
+    Without the compiler the prediction is rougher, and never refuses.
+    """
+    if facts.device != "cuda" or facts.device_memory is None or fits(dims, how, facts.device_memory):
+        return []
+    need = predict(dims, how).peak
+    said = (
+        f"train.device_batch_size={how.rows} needs about {_gigabytes(need)} of memory, and the device has "
+        f"{_gigabytes(facts.device_memory)}; {_what_fits(dims, how, facts.device_memory, most)}"
+    )
+    if need > facts.device_memory * WRONG and how.compile:
+        raise ConfigError(said)
+    return [said]
+
+
+def _what_fits(dims: ModelDims, how: Training, device_memory: int, most: int) -> str:
+    rows = most_rows(dims, how, device_memory, most)
+    if rows:
+        return f"train.device_batch_size={rows} fits (the same steps, in more pieces)"
+    lean = replace(how, recompute="blocks")
+    rows = 0 if how.recompute == "blocks" else most_rows(dims, lean, device_memory, most)
+    if rows:
+        return f"runtime.activation_checkpointing=true with train.device_batch_size={rows} fits"
+    return "not one row fits; take a smaller model.max_seq_len or model.depth"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
