@@ -32,7 +32,7 @@ WRONG: list[tuple[str, int, list[str]]] = [
     ("train=3", 2, ["train is a group of keys", "train.num_iterations"]),
     ("stages.sft=[train.num_epochs=2]", 2, ["belongs in the file of an experiment", "pipeline.overrides.sft"]),
     # keys of other options
-    ("schedule=cosine schedule.warmdown_ratio=0.3", 2, ["of schedule=cosine", "belongs to schedule=trapezoid"]),
+    ("schedule=cosine schedule.warmdown_ratio=0.3", 2, ["of schedule=cosine", "schedule=trapezoid"]),
     ("optim=adamw optim.momentum.start=0.9", 2, ["of optim=adamw", "belongs to optim=muon_adamw"]),
     ("objective.coefficient=0.1", 2, ["of objective=next_token", "belongs to objective=z_loss"]),
     ("data.tasks.identity.repeat=3", 2, ["data=embedded", "it belongs to data=math or data=mid or"]),
