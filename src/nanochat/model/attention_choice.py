@@ -1,7 +1,7 @@
 """Which kernel computes attention: the one asked for by runtime.attention, or the fastest that can do it here.
 
 Notable: layers that see everything and layers with a short window are decided apart, since no kernel is best at both.
-The order of `auto` is that of times measured on an H200 (docs/performance.md). What is chosen for a compiled run counts
+The order of `auto` is that of public reports for Hopper (docs/performance.md). What is chosen for a compiled run counts
 in its compiled graph; evaluations that call the bare model, at many lengths, take torch's own attention there, which
 neither compiles a kernel nor plans one for each length.
 """
