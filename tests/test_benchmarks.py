@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import runpy
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -106,3 +107,37 @@ def test_steps_are_measured_on_a_cpu(model: str, tmp_path: Path, monkeypatch: py
     assert found["tokens/s"] == pytest.approx(2 * 2 * 32 / found["step s"], rel=0.01)
     assert found["peak GB, predicted"] > 0 and (model != "gpt" or found["profile"]["ms a step"]["products"] > 0)
     assert any(said.startswith("attention: ") for said in found["said"])
+
+
+def test_kernels_are_known_by_what_they_do() -> None:
+    """Fused kernels carry the names of all that is in them, and templates of the compiler are products or attention."""
+    module = load(SCRIPT.with_name("train_step.py"))
+    names = {
+        "products": [
+            "nvjet_hsh_256x128_64x4_1x2_h_bz_coopA_NTT",
+            "aten::mm",
+            "aten::_scaled_mm",
+            "triton_tem_fused_mm_0",
+        ],
+        "fused": [
+            "triton_per_fused__to_copy_add_embedding_mm_3",
+            "triton_poi_fused_relu_0",
+            "cpp_fused__to_copy_mul_1",
+        ],
+        "attention": [
+            "triton_tem_fused_flex_attention_2",
+            "kernel_cutlass_flash_fwd_sm90",
+            "pytorch_flash::flash_bwd_kernel",
+        ],
+        "copies": ["Memcpy HtoD (Pinned -> Device)", "Memset (Device)"],
+        "other": ["void at::native::vectorized_elementwise_kernel<4>", "aten::linalg_vector_norm"],
+    }
+    assert {kind: {module.kernel_class(name) for name in each} for kind, each in names.items()} == {
+        k: {k} for k in names
+    }
+
+
+def test_a_wrong_key_is_said_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_step.py", "--set", "runtim.dtype=float16"])
+    with pytest.raises(SystemExit, match="^error: runtim is not a key; did you mean runtime"):
+        runpy.run_path(str(SCRIPT.with_name("train_step.py")), run_name="__main__")

@@ -34,6 +34,7 @@ WRONG: list[tuple[str, int, list[str]]] = [
     # keys of other options
     ("schedule=cosine schedule.warmdown_ratio=0.3", 2, ["of schedule=cosine", "schedule=trapezoid"]),
     ("optim=adamw optim.momentum.start=0.9", 2, ["of optim=adamw", "belongs to optim=muon_adamw"]),
+    ("optim.momentum.final=0.9", 2, ["not a key of optim=muon_adamw", "it belongs to optim=muon_modern"]),
     ("objective.coefficient=0.1", 2, ["of objective=next_token", "belongs to objective=z_loss"]),
     ("data.tasks.identity.repeat=3", 2, ["data=embedded", "it belongs to data=math or data=mid or"]),
     ("stage=mid data.val_every=3", 2, ["data=mid", "belongs to data=embedded"]),
@@ -56,6 +57,7 @@ WRONG: list[tuple[str, int, list[str]]] = [
     ("model.depth=", 2, ["model.depth=", "whole number"]),
     ("model.depth=0", 2, ["model.depth=0 is out of range", "at least 1"]),
     ("model.depth=null", 2, ["model.depth=null is not allowed"]),
+    ("plan train.target_param_data_ratio=1e300", 2, ["target_param_data_ratio=1e+300", "at most 1e+06"]),
     ("schedule.warmdown_ratio=1.5", 2, ["schedule.warmdown_ratio=1.5", "at least 0 and at most 1"]),
     ("train.total_batch_size=lots", 2, ["train.total_batch_size=lots", "a whole number, auto or null"]),
     ("train.device_batch_size=2.5", 2, ["train.device_batch_size=2.5", "a whole number or auto"]),

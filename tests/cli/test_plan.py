@@ -1,10 +1,12 @@
 """`nanochat plan`: the numbers of the guide, pipelines and sweeps, with nothing trained."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from nanochat.cli.main import run_command
+from nanochat.runtime.device import Machine
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +83,36 @@ def test_identity(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
     assert "sk-secret" not in shown
     monkeypatch.delenv("OPENAI_API_KEY")
     assert "templates" in planned(capsys, "stage=identity")
+
+
+def test_a_named_gpu_judges_the_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["plan", "model.depth=26", "runtime=rtx4090"]) == 1
+    shown = capsys.readouterr().out
+    assert "does not fit: train.device_batch_size=32 needs about" in shown and "the device has 24.00 GB" in shown
+    rows = re.search(r"train.device_batch_size=(\d+) fits", shown)
+    assert rows is not None
+    fitting = f"train.device_batch_size={rows.group(1)}"
+    assert "does not fit" not in planned(capsys, "model.depth=26", "runtime=rtx4090", fitting)
+    assert run_command(["plan", "-m", "model.depth=4,26", "runtime=rtx4090"]) == 1
+    assert "model.depth=26 runtime=rtx4090 does not fit" in capsys.readouterr().out
+
+
+def test_this_machine_judges_the_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a runtime= names another."""
+    small = Machine("cuda", "bfloat16", True, "a small GPU", 8 * 10**9, None)
+    monkeypatch.setattr("nanochat.runtime.device.detect", lambda runtime: small)
+    assert run_command(["plan", "model.depth=20", "runtime=h100", "--here"]) == 1
+    assert "the device has 8.00 GB" in capsys.readouterr().out
+    assert (
+        run_command(
+            [
+                "plan",
+                "--here",
+                "model.depth=20",
+                "train.device_batch_size=auto",
+                "runtime.activation_checkpointing=true",
+            ]
+        )
+        == 1
+    )
+    assert "not one row fits" in capsys.readouterr().out

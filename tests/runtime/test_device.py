@@ -17,6 +17,7 @@ AUTO = RuntimeConfig(
     activation_checkpointing=False,
     recompute_cheap=None,
     num_threads=None,
+    gpu_memory=None,
 )
 
 

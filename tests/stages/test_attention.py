@@ -6,8 +6,12 @@ import pytest
 import yaml
 from workshop import Workshop, history
 
+from nanochat.checkpoint.find import resolve_ref
 from nanochat.checkpoint.load import load_dims
+from nanochat.config.runtime import AttentionBackend
 from nanochat.errors import ConfigError, MismatchError
+from nanochat.runtime.device import Machine
+from nanochat.stages.inference import load_for_inference
 from nanochat.tokenizer.bpe import Tokenizer
 
 MASKED = ("run=masked", "model.document_mask=true", "runtime.attention=plain", "train.num_iterations=4")
@@ -37,6 +41,7 @@ def test_another_kernel_is_the_same_run(workshop: Workshop, base_run: Path) -> N
 def test_a_kernel_that_is_not_here_is_refused(workshop: Workshop) -> None:
     with pytest.raises(ConfigError, match="runtime.attention=flash4 cannot be used here: it needs device cuda, and"):
         workshop.train("base", "run=nowhere", "runtime.attention=flash4")
+    assert not (workshop.base_dir / "base" / "nowhere" / "config.yaml").exists()
 
 
 def test_the_mask_is_part_of_the_model(workshop: Workshop, masked_run: Path, base_run: Path) -> None:
@@ -51,3 +56,11 @@ def test_the_mask_is_part_of_the_model(workshop: Workshop, masked_run: Path, bas
     assert yaml.safe_load((run / "config.yaml").read_text())["model"]["document_mask"] is True
     with pytest.raises(MismatchError, match="model.document_mask=False, but base/masked.* was trained with"):
         workshop.train("sft", "run=other", "init_from=base/masked", "model.document_mask=false")
+
+
+def test_what_was_trained_with_flex_can_be_evaluated(workshop: Workshop, base_run: Path) -> None:
+    """flex is a kernel in compiled code only, and an evaluation is not compiled; a pipeline gives both the same key."""
+    ref = resolve_ref(workshop.base_dir, "base/ref")
+    machine = Machine("cpu", "float32", False, "cpu", None, None)
+    assert load_for_inference(ref, machine, AttentionBackend.flex).attention.full == "sdpa"
+    assert load_for_inference(ref, machine, AttentionBackend.plain).attention.full == "plain"

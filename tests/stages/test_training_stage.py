@@ -12,6 +12,7 @@ from workshop import Workshop, history, samples, steps_saved
 from nanochat.checkpoint.load import load_model, load_optimizer, load_state
 from nanochat.errors import ConfigError, MismatchError, NanochatError
 from nanochat.evals.bpb import evaluate_bpb
+from nanochat.runtime.device import Machine
 
 
 def losses(run: Path) -> list[float]:
@@ -232,3 +233,15 @@ def test_environment_has_one_entry_an_attempt(workshop: Workshop) -> None:
     run = workshop.train("base", "run=attempts", "train.num_iterations=10")
     workshop.train("base", "run=attempts")  # complete: no attempt
     assert len(json.loads((run / "environment.json").read_text())) == 3
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_written(workshop: Workshop) -> None:
+    tiny = Machine("cuda", "bfloat16", True, "a GPU of 0.1 GB", 10**8, None)
+    with (
+        patch("nanochat.stages.training_stage.detect", lambda runtime: tiny),
+        pytest.raises(
+            ConfigError, match=r"device_batch_size=\d+ needs about .* and the device has 0.10 GB; not one row"
+        ),
+    ):
+        workshop.train("base", "run=too-large", "model.max_seq_len=65536", "train.total_batch_size=65536")
+    assert not (workshop.base_dir / "base" / "too-large").exists()

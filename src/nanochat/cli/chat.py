@@ -102,6 +102,7 @@ class Talk:
             activation_checkpointing=False,
             recompute_cheap=False,
             num_threads=None,
+            gpu_memory=None,
         )
         machine = detect(runtime)
         tokenizer = Tokenizer.load(ref.run_dir / "tokenizer")

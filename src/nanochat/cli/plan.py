@@ -16,24 +16,31 @@ from nanochat.plan.plan import Plan, make_plan
 from nanochat.plan.schedules import lr_factor
 from nanochat.reporting.curve import draw_curve
 from nanochat.reporting.tables import render_table
-from nanochat.stages.facts import preview_facts
+from nanochat.stages.facts import Hardware, preview_facts
 from nanochat.stages.identity_plan import identity_rows
 from nanochat.stages.job import Job
 from nanochat.stages.routing import stage_jobs
 from nanochat.train import run
 
 _TRAINS = (Stage.base, Stage.mid, Stage.sft)
-_USAGE = """nanochat plan [key=value ...] [-m]
+_USAGE = """nanochat plan [key=value ...] [-m] [--here]
 
 Prints what a run would be and the rule behind each number; trains and writes nothing. With stage=pipeline each
-stage is planned, with -m each combination of the values:
+stage is planned, with -m each combination of the values. With --here, or with a runtime= that names a GPU, it says
+whether the run fits into the memory, and ends with 1 if it does not:
 
   nanochat plan stage=base model.depth=26
+  nanochat plan model.depth=26 runtime=rtx4090
   nanochat plan -m model.depth=12,16,20"""
+_HERE = "--here"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the plan of one run, of each stage of a pipeline, or (with -m) a table of a sweep's runs."""
+    """Prints the plan of one run, of each stage of a pipeline, or (with -m) a table of a sweep's runs.
+
+    Returns 1 where a run does not fit into the GPU it is judged by.
+    """
+    here, argv = _HERE in argv, [word for word in argv if word != _HERE]
     arguments = split_args(argv)
     if "--help" in arguments.flags:
         print(_USAGE)
@@ -41,12 +48,12 @@ def main(argv: Sequence[str]) -> int:
     if set(arguments.flags) - {"--multirun"}:
         return run(argv)  # --cfg and the like show the config that is planned with
     if arguments.multirun:
-        _print_sweep(arguments)
-        return 0
+        return _print_sweep(arguments, here)
+    code = 0
     for number, job in enumerate(jobs_of(arguments.overrides, arguments.config_dirs)):
         print("" if number == 0 else "\n", end="")
-        _print_stage(job)
-    return 0
+        code = max(code, _print_stage(job, here))
+    return code
 
 
 def jobs_of(overrides: Sequence[str], config_dirs: Sequence[str]) -> list[Job]:
@@ -70,13 +77,22 @@ def _as_continuation(job: Job, source: Job | None) -> Job:
     return replace(job, config=replace(job.config, init_from=None, model=before.model, tokenizer=before.tokenizer))
 
 
-def _planned(job: Job) -> tuple[Job, Plan]:
+def _planned(job: Job, here: bool) -> tuple[Job, Plan]:
     check_sizes(job.config)
-    job, facts = preview_facts(job, lambda text: print(text, file=sys.stderr, flush=True))
+    hardware = _this_machine(job) if here else None
+    job, facts = preview_facts(job, lambda text: print(text, file=sys.stderr, flush=True), hardware)
     return job, make_plan(job.config, facts)
 
 
-def _print_stage(job: Job) -> None:
+def _this_machine(job: Job) -> Hardware:
+    from nanochat.runtime.device import detect  # pulls in torch, which a plan for nowhere does not need
+
+    machine = detect(job.config.runtime)
+    return Hardware(machine.device, machine.dtype, machine.memory, machine.compile)
+
+
+def _print_stage(job: Job, here: bool) -> int:
+    """Returns 1 where the run does not fit."""
     config = job.config
     rows: list[list[Any]]
     if config.stage == Stage.tokenizer:
@@ -94,10 +110,11 @@ def _print_stage(job: Job) -> None:
         rows = [["tasks", tasks, "eval.tasks"], ["validation tokens", config.eval.tokens, "eval.tokens"]]
         print(render_table(["eval", "value", "rule"], rows))
     else:
-        _print_plan(*_planned(job))
+        return _print_plan(*_planned(job, here))
+    return 0
 
 
-def _print_plan(job: Job, plan: Plan) -> None:
+def _print_plan(job: Job, plan: Plan) -> int:
     rows = [[rule.name, rule.value, rule.rule] for rule in plan.rules]
     print(render_table([f"{job.config.stage}/{job.run}", "value", "rule"], rows))
     steps, schedule = plan.recipe.steps, job.config.schedule
@@ -108,6 +125,9 @@ def _print_plan(job: Job, plan: Plan) -> None:
     )
     for warning in plan.warnings:
         print(f"warning: {warning}")
+    if plan.misfit is not None:
+        print(f"does not fit: {plan.misfit.said}")
+    return 0 if plan.misfit is None else 1
 
 
 def _points(steps: int, most: int = 72) -> list[int]:
@@ -116,16 +136,23 @@ def _points(steps: int, most: int = 72) -> list[int]:
     return [round(i * (steps - 1) / max(1, count - 1)) for i in range(count)]
 
 
-def _print_sweep(arguments: Arguments) -> None:
+def _print_sweep(arguments: Arguments, here: bool) -> int:
+    """Returns 1 where one of the runs does not fit."""
     rows: list[list[Any]] = []
+    misfits: list[str] = []
     for overrides in expand_sweep(arguments.overrides):
         trained = [j for j in jobs_of(overrides, arguments.config_dirs) if j.config.stage in _TRAINS]
         if not trained:
             raise ConfigError(f"{' '.join(overrides)} trains no model; plan -m compares {', '.join(map(str, _TRAINS))}")
         for job in trained:
-            recipe = _planned(job)[1].recipe
+            plan = _planned(job, here)[1]
+            recipe = plan.recipe
+            misfits += [] if plan.misfit is None else [f"{' '.join(overrides)} does not fit: {plan.misfit.said}"]
             shape = [recipe.dims.n_layer, recipe.dims.n_embd, recipe.params.total]
             length = [recipe.batch_tokens, recipe.steps, recipe.tokens, float(recipe.tokens * recipe.flops_per_token)]
             rows.append([str(job.config.stage), " ".join(overrides), *shape, *length])
     columns = ["stage", "run", "layers", "width", "parameters", "batch", "steps", "tokens", "FLOPs"]
     print(render_table(columns, rows))
+    for misfit in misfits:
+        print(misfit)
+    return 1 if misfits else 0

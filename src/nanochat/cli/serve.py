@@ -127,6 +127,7 @@ def _service(ref: ResolvedRef, options: argparse.Namespace) -> "Service":
             activation_checkpointing=False,
             recompute_cheap=False,
             num_threads=None,
+            gpu_memory=None,
         )
     )
     tokenizer = Tokenizer.load(ref.run_dir / "tokenizer")

@@ -44,12 +44,17 @@ def schemas_of(cls: type) -> list[type]:
 def all_fields(cls: type = RunConfig, path: str = "") -> Iterator[Field]:
     """Every field of every schema, groups included; a key that several schemas share comes several times."""
     for each in schemas_of(cls):
-        hints = get_type_hints(each)
-        for declared in fields(each):
-            found = Field(join(path, declared.name), each, hints[declared.name], declared.metadata)
-            yield found
-            if found.is_group:
-                yield from all_fields(found.hint, found.key)
+        yield from _fields_of(each, path)
+
+
+def _fields_of(each: type, path: str) -> Iterator[Field]:
+    """Every field of one schema, and of the groups in it."""
+    hints = get_type_hints(each)
+    for declared in fields(each):
+        found = Field(join(path, declared.name), each, hints[declared.name], declared.metadata)
+        yield found
+        if found.is_group:
+            yield from all_fields(found.hint, found.key)
 
 
 def all_keys() -> list[str]:
@@ -116,12 +121,17 @@ def _same_leaf(key: str) -> list[str]:
 
 def _in_other_options(key: str, owner: type | None, config_dirs: Sequence[str]) -> str | None:
     """`optim=adamw; it belongs to optim=muon_adamw`, if another option of the group has the key."""
-    base = next((b for b in VARIANTS if owner is not None and issubclass(owner, b)), None)
-    holders = tuple({f.owner for f in all_fields() if f.key == key})
-    if base is None or owner is None or not holders:
+    group, _, holder = key.rpartition(".")[0].partition(".")
+    base = get_type_hints(RunConfig).get(group)
+    if base not in VARIANTS or owner is None:
         return None
-    group = key.partition(".")[0]
-    mine, theirs = (_options_of(base, classes, group, config_dirs) for classes in ((owner,), holders))
+    known = {each: {f.key: f.hint for f in _fields_of(each, group)} for each in schemas_of(base)}
+    # `owner` is the schema of the option, or of a group in it, such as optim.momentum.
+    here = tuple(c for c, keys in known.items() if (keys.get(f"{group}.{holder}") if holder else c) is owner)
+    holders = tuple(c for c, keys in known.items() if key in keys)
+    if not here or not holders:
+        return None
+    mine, theirs = (_options_of(base, classes, group, config_dirs) for classes in (here, holders))
     return f"{' or '.join(mine)}; it belongs to {' or '.join(theirs)}"
 
 

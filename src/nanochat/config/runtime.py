@@ -49,3 +49,4 @@ class RuntimeConfig:
     activation_checkpointing: bool = placement()
     recompute_cheap: bool | None = placement()
     num_threads: int | None = placement(ge=1)
+    gpu_memory: float | None = placement(gt=0)

@@ -17,12 +17,13 @@ def derive_steps(config: RunConfig, dims: ModelDims, batch: Batch, facts: Facts)
         steps = round(train.target_flops / (per_token * batch.tokens))
         shown = f"{train.target_flops:.3g} / ({per_token:.3g} * {batch.tokens:,})"
         rule = f"target_flops / (FLOPs per token * batch) = {shown}"
-        return _at_least_one(steps, "train.target_flops", train.target_flops), rule
+        return _at_least_one(steps, "train.target_flops", train.target_flops, batch, per_token * batch.tokens), rule
     if train.target_param_data_ratio is not None:
         base = param_base(train, dims)
         steps = int(train.target_param_data_ratio * base // batch.tokens)
         rule = f"ratio * parameters / batch = {train.target_param_data_ratio:g} * {base:,} / {batch.tokens:,}"
-        return _at_least_one(steps, "train.target_param_data_ratio", train.target_param_data_ratio), rule
+        least = batch.tokens / base
+        return _at_least_one(steps, "train.target_param_data_ratio", train.target_param_data_ratio, batch, least), rule
     if train.num_epochs is not None:
         return _epoch_steps(train.num_epochs, dims, batch, facts)
     raise ConfigError(
@@ -31,10 +32,12 @@ def derive_steps(config: RunConfig, dims: ModelDims, batch: Batch, facts: Facts)
     )
 
 
-def _at_least_one(steps: int, key: str, value: float) -> int:
+def _at_least_one(steps: int, key: str, value: float, batch: Batch, least: float) -> int:
+    """`least`: the value that is one step."""
     if steps < 1:
         raise ConfigError(
-            f"{key}={value:g} is less than one step of train.total_batch_size; raise it or lower the batch"
+            f"{key}={value:g} is less than one step of {batch.tokens:,} tokens, which is {least:.3g}; raise it, or "
+            f"lower train.total_batch_size"
         )
     return steps
 

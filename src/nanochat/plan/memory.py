@@ -71,7 +71,7 @@ def predict(dims: ModelDims, how: Training) -> Memory:
         "head": kept + head_rows * 8 + _chunk_bytes(dims, how),
         "backward": kept + head_rows * 8 + round(CALIBRATION * _work(dims, how)),
         "end": gradients + head_rows * 4,
-        "update": (0 if how.several else gradients) + round(UPDATE * min(STACK, _largest_stack(dims)) * how.muon),
+        "update": (0 if how.several else gradients) + round(UPDATE * _largest_stack(dims) * how.muon),
     }
     most = max(moments.values())
     kept = min(kept, most)
@@ -147,4 +147,6 @@ def _chunk_bytes(dims: ModelDims, how: Training) -> int:
 
 
 def _largest_stack(dims: ModelDims) -> int:
-    return dims.n_layer * 4 * dims.n_embd**2
+    """Numbers of the matrices that are updated at once; one alone may be more than STACK."""
+    matrix = 4 * dims.n_embd**2
+    return matrix * min(dims.n_layer, max(1, STACK // matrix))

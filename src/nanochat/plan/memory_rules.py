@@ -4,17 +4,17 @@ Without a GPU in sight the prediction is for one: bfloat16 and compiled, whateve
 """
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from nanochat.config.optim import AdamWConfig
 from nanochat.config.root import RunConfig
-from nanochat.errors import ConfigError
 from nanochat.plan.dims import ModelDims
 from nanochat.plan.facts import Facts
 from nanochat.plan.memory import CONTEXT, GPUS, SPARE, WRONG, Training, fits, most_rows, predict
 from nanochat.plan.rule import Rule
 
 _RULES = {
-    "weights": "tables in the compute dtype, all else in fp32",
+    "weights": "tables in bfloat16 where that is computed in, all else in fp32",
     "optimizer": "momentum, and both moments where AdamW is",
     "gradients": "that outlast a micro-batch: none where a step is one",
     "kept": "of the forward pass for the backward pass",
@@ -46,32 +46,37 @@ def how_trained(config: RunConfig, facts: Facts, rows: int, several: bool) -> Tr
 def memory_rules(dims: ModelDims, how: Training, facts: Facts, most: int) -> list[Rule]:
     """The predicted peak by part, and the largest micro-batch of this GPU, or of the usual ones."""
     memory = predict(dims, how)
-    where = "" if facts.device == "cuda" else ", on a GPU"
-    rows = [Rule("memory", _gigabytes(memory.peak), f"sum of the parts at {how.rows} rows a micro-batch{where}")]
-    rows += [Rule(f"memory, {name}", _gigabytes(getattr(memory, name)), rule) for name, rule in _RULES.items()]
+    where = "" if facts.device == "cuda" else f", on a GPU in {how.dtype}, compiled"
+    rows = [Rule("memory", _size(memory.peak), f"sum of the parts at {how.rows} rows a micro-batch{where}")]
+    rows += [Rule(f"memory, {name}", _size(getattr(memory, name)), rule) for name, rule in _RULES.items()]
     sizes = [facts.device_memory] if facts.device_memory is not None else [size * 10**9 for size in GPUS]
-    said = f"largest micro-batch; {SPARE:.0%} and {CONTEXT / 1e9:.0f} GB are left to others"
+    said = f"most of {most} rows in equal micro-batches; {SPARE:.0%} and {CONTEXT / 1e9:.0f} GB are left to others"
     rows += [
         Rule(f"rows that {size / 1e9:.0f} GB hold", most_rows(dims, how, size, most) or "none", said) for size in sizes
     ]
     return rows
 
 
-def memory_warnings(dims: ModelDims, how: Training, facts: Facts, most: int) -> list[str]:
-    """Where it may not fit. Raises ConfigError where it cannot: no error of the prediction is so large.
+class Misfit(NamedTuple):
+    """What does not fit, and what would. `certain`: no error of the prediction is so large."""
 
-    Without the compiler the prediction is rougher, and never refuses.
+    said: str
+    certain: bool
+
+
+def misfit(dims: ModelDims, how: Training, facts: Facts, most: int) -> Misfit | None:
+    """None where the run fits on its GPU, or where there is none to judge by.
+
+    Without the compiler the prediction is rougher, and never certain.
     """
     if facts.device != "cuda" or facts.device_memory is None or fits(dims, how, facts.device_memory):
-        return []
+        return None
     need = predict(dims, how).peak
     said = (
-        f"train.device_batch_size={how.rows} needs about {_gigabytes(need)} of memory, and the device has "
-        f"{_gigabytes(facts.device_memory)}; {_what_fits(dims, how, facts.device_memory, most)}"
+        f"train.device_batch_size={how.rows} needs about {_size(need)} of memory, and the device has "
+        f"{_size(facts.device_memory)}; {_what_fits(dims, how, facts.device_memory, most)}"
     )
-    if need > facts.device_memory * WRONG and how.compile:
-        raise ConfigError(said)
-    return [said]
+    return Misfit(said, need > facts.device_memory * WRONG and how.compile)
 
 
 def _what_fits(dims: ModelDims, how: Training, device_memory: int, most: int) -> str:
@@ -85,5 +90,5 @@ def _what_fits(dims: ModelDims, how: Training, device_memory: int, most: int) ->
     return "not one row fits; take a smaller model.max_seq_len or model.depth"
 
 
-def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.2f} GB"
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 10**8 else f"{count / 1e6:.1f} MB"

@@ -20,7 +20,7 @@ from nanochat.plan.dims import ModelDims, ParamCounts, changed_fields, count_par
 from nanochat.plan.facts import Facts
 from nanochat.plan.horizon import derive_steps
 from nanochat.plan.memory import Memory, Training, predict
-from nanochat.plan.memory_rules import how_trained, memory_rules, memory_warnings, recomputes_cheap
+from nanochat.plan.memory_rules import Misfit, how_trained, memory_rules, misfit, recomputes_cheap
 from nanochat.plan.model_rules import model_rules
 from nanochat.plan.rates import LATER_ROLES, scale_rates
 from nanochat.plan.rule import Rule
@@ -111,6 +111,7 @@ class Plan:
     placement: Placement
     rules: tuple[Rule, ...]
     warnings: tuple[str, ...]
+    misfit: Misfit | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The content of plan.json."""
@@ -162,8 +163,8 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     how = how_trained(config, facts, batch.device_rows, batch.accumulation > 1)
     per_rank = -(-batch.rows // facts.world_size)
     rules = (*rules, *memory_rules(dims, how, facts, per_rank))
-    warnings = [*_warnings(config, recipe, facts), *memory_warnings(dims, how, facts, per_rank)]
-    return Plan(recipe, _placement(config, facts, batch, how, predict(dims, how)), rules, tuple(warnings))
+    placement = _placement(config, facts, batch, how, predict(dims, how))
+    return Plan(recipe, placement, rules, tuple(_warnings(config, recipe, facts)), misfit(dims, how, facts, per_rank))
 
 
 def _asked(config: RunConfig, roles: Collection[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from nanochat.config.frozen import read_yaml
 from nanochat.config.model import BEFORE, ModelConfig
 from nanochat.config.naming import ORIGINS, run_name, tokenizer_dir
 from nanochat.config.root import RunConfig
+from nanochat.config.runtime import ComputeDtype, RuntimeConfig
 from nanochat.config.validate import build_group, flatten, plain
 from nanochat.errors import MismatchError, MissingError
 from nanochat.plan.dims import derive_dims
@@ -183,7 +184,17 @@ def preview(job: Job) -> tuple[Job, ResolvedRef | None, Tokenizer | None]:
     return job, ref, load_tokenizer(job, ref) if find_tokenizer(job, ref) is not None else None
 
 
-def preview_facts(job: Job, say: Callable[[str], None] | None = None) -> tuple[Job, Facts]:
-    """Facts for `nanochat plan`: what does not exist yet is replaced by what the config says."""
+def preview_facts(
+    job: Job, say: Callable[[str], None] | None = None, hardware: Hardware | None = None
+) -> tuple[Job, Facts]:
+    """Facts for `nanochat plan`: what does not exist yet is replaced by what the config says, the machine too."""
     job, ref, tokenizer = preview(job)
-    return job, plan_facts(job, Hardware(), ref, tokenizer, say, fetch=False)
+    return job, plan_facts(job, hardware or named_hardware(job.config.runtime), ref, tokenizer, say, fetch=False)
+
+
+def named_hardware(runtime: RuntimeConfig) -> Hardware:
+    """The GPU that `runtime=h100` and the like name; nothing is looked at."""
+    if runtime.gpu_memory is None:
+        return Hardware()
+    dtype = "bfloat16" if runtime.dtype == ComputeDtype.auto else str(runtime.dtype)
+    return Hardware("cuda", dtype, round(runtime.gpu_memory * 1e9), runtime.compile is not False)

@@ -112,6 +112,7 @@ def _check_identity(folder: Path, plan: Plan) -> None:
 
 def _differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     keys = [k for k in sorted({*saved, *now}) if saved.get(k) != now.get(k)]
+    keys.sort(key=lambda k: not k.endswith(".name"))  # another option is why its keys differ
     return [_difference(k, saved.get(k), now.get(k)) for k in keys if k != "init_mark" or "init_from" not in keys]
 
 

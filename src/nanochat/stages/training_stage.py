@@ -26,7 +26,7 @@ from nanochat.data.prefetch import Prefetch
 from nanochat.data.shards import ShardFolder
 from nanochat.data.source import Source
 from nanochat.errors import ConfigError, Interrupted, MismatchError
-from nanochat.model.attention_choice import attention_for
+from nanochat.model.attention_choice import AttentionChoice, attention_for
 from nanochat.model.build import build_model, use_fp8
 from nanochat.model.gpt import GPT
 from nanochat.optim.build import build_optimizer
@@ -72,12 +72,15 @@ def run_training(job: Job) -> None:
     hardware = Hardware(machine.device, machine.dtype, machine.memory, machine.compile, current_ranks().world)
     say = Console(None, current_ranks().is_main).say  # the run has no log yet
     plan = make_plan(job.config, plan_facts(job, hardware, ref, tokenizer, say))
+    if plan.misfit is not None and plan.misfit.certain:
+        raise ConfigError(plan.misfit.said)
+    _attention(job.config, plan, machine)  # what cannot be is said before anything is written
     with hold(job.run_dir):
         session = open_session(job, plan, machine.name)
         if session.done:
             _say_done(session)
             return
-        for warning in plan.warnings:
+        for warning in (*plan.warnings, *([plan.misfit.said] if plan.misfit else [])):
             session.console.say(f"warning: {warning}")
         tokenizer.save(job.run_dir / "tokenizer")
         rows, seq_len = plan.placement.device_rows, plan.recipe.dims.seq_len
@@ -196,9 +199,7 @@ def assemble(
         use_fp8(model)
     model.activation_checkpointing = plan.placement.activation_checkpointing
     model.recompute_cheap = plan.placement.recompute_cheap
-    model.attention = attention_for(
-        str(config.runtime.attention), recipe.dims, machine.device, machine.dtype, machine.compile
-    )
+    model.attention = _attention(config, plan, machine)
     say(f"attention: {model.attention.reason}")
     optim = replace(config.optim, weight_decay=recipe.weight_decay)
     optimizer = build_optimizer(
@@ -215,6 +216,11 @@ def assemble(
         device=machine.device,
         loss_scale=LossScale(say) if machine.dtype == "float16" else None,
     )
+
+
+def _attention(config: RunConfig, plan: Plan, machine: Machine) -> AttentionChoice:
+    dims, asked = plan.recipe.dims, str(config.runtime.attention)
+    return attention_for(asked, dims, machine.device, machine.dtype, machine.compile)
 
 
 def _rates(config: RunConfig, total: int, s: int, updates: int) -> StepRates:
