@@ -71,7 +71,11 @@ def test_command_is_understood(command: Command, user_folder: Path, monkeypatch:
     elif verb == "runs":
         runs._parser().parse_args(rest)
     elif verb != "--help":
-        known = {"data": {"--list", "--verify"}, "mix": {"--exact", "--samples=8"}}  # flags that are not Hydra's
+        known = {
+            "data": {"--list", "--verify"},
+            "mix": {"--exact", "--samples=8"},
+            "plan": {"--here"},
+        }  # flags that are not Hydra's
         own = known.get(verb, set())
         words = rest if verb in ("plan", "data", "mix") else command.words
         arguments = split_args([word for word in words if word not in own])

@@ -49,8 +49,8 @@ def test_bounds_are_where_they_are_said_to_be(found: Field) -> None:
     """One value outside of each bound is refused with key, value and bound, one inside passes."""
     is_list = "list" in str(found.hint)
     is_int = found.hint is int or "int" in str(found.hint)
-    tiny = 1 if is_int else 1e-9
     for name, bound in found.metadata["bounds"].items():
+        tiny = 1 if is_int else 1e-9 * max(1.0, abs(bound))
         low = name in ("ge", "gt")
         outside = bound if name in ("gt", "lt") else bound - tiny if low else bound + tiny
         value = int(outside) if is_int else float(outside)

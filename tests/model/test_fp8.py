@@ -1,6 +1,7 @@
 """8-bit products against an emulation of the formats in float64, and where they are used."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -126,6 +127,29 @@ def test_it_is_the_same_network(make_model: Callable[..., GPT], make_dims: Calla
         grads.append(torch.cat([loss.detach().flatten(), *(p.grad.float().flatten() for p in net.parameters())]))  # type: ignore[union-attr]
     assert float(grads[0][0]) == pytest.approx(float(grads[1][0]), rel=0.03)
     assert float(F.cosine_similarity(grads[0][1:], grads[1][1:], dim=0)) > 0.9
+
+
+def test_layouts_are_those_that_the_hardware_asks_for(
+    make_model: Callable[..., GPT], modern: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of the first matrix one after another, columns of the second, 16 bytes at a time; a CPU takes any."""
+    products, by_torch = [], torch._scaled_mm
+
+    def strict(a: Tensor, b: Tensor, **more: Any) -> Tensor:
+        assert (a.stride(), b.stride()) == ((a.shape[1], 1), (1, b.shape[0]))
+        assert not any(size % 16 for size in (a.shape[1], *b.shape))
+        assert E4M3 in (a.dtype, b.dtype)  # there is no product of two e5m2
+        assert more["out_dtype"] == torch.bfloat16 or not more["use_fast_accum"]
+        products.append(a.shape)
+        return by_torch(a, b, **more)
+
+    monkeypatch.setattr(torch, "_scaled_mm", strict)
+    for name, value in {"_CHUNK_ELSEWHERE": 16 * 64, "_FEWEST": 1, "_ROWS": 16}.items():
+        monkeypatch.setattr(f"nanochat.model.head.{name}", value)
+    model = fp8_model(make_model, **modern | {"n_head": 2, "n_kv_head": 1, "head_dim": 16})
+    idx = torch.randint(61, (2, 24), generator=torch.Generator().manual_seed(1))
+    summed_loss(model, idx, idx).backward()
+    assert len(products) == 3 * (6 * model.dims.n_layer + 3)
 
 
 def test_sizes() -> None:

@@ -10,6 +10,7 @@ from functorch.compile import make_boxed_func
 from torch import Tensor
 from torch._dynamo.backends.common import aot_autograd
 from torch._functorch.partitioners import min_cut_rematerialization_partition
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from nanochat.model import head
@@ -119,16 +120,20 @@ def test_chunks_are_bounded_and_whole(tokens: int, rows: int) -> None:
 
 
 class Watch(TorchDispatchMode):
-    """The largest tensor that an operation makes, and how many products there are."""
+    """The largest tensor that an operation makes, how many products there are, and what was called."""
 
-    largest = 0
-    products = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest = 0
+        self.products = 0
+        self.called: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
         if isinstance(out, Tensor):
             self.largest = max(self.largest, out.numel())
         self.products += func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm)
+        self.called.append(str(func))
         return out
 
 
@@ -142,6 +147,17 @@ def test_logits_of_everything_never_exist_and_no_product_is_made_twice() -> None
     with Watch() as watch:
         loss.backward()
     assert watch.products == 0
+
+
+def test_the_product_in_fp32_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is an operator of its own: torch 2.9 cannot compile mm with an out_dtype. ROCm's torch 2.9 has no such mm."""
+    for hip, wanted in ((None, "nanochat.wide_mm.default"), ("6.4", "aten.mm.default")):
+        monkeypatch.setattr(torch.version, "hip", hip)
+        with FakeTensorMode(), Watch() as watch:
+            a, b = (torch.empty(8, n, device="cuda", dtype=torch.bfloat16) for n in (5, 3))
+            out = head._wide_product(a.t(), b)
+        assert (out.shape, out.dtype, out.is_contiguous()) == ((5, 3), torch.float32, True)
+        assert [name for name in watch.called if "mm" in name] == [wanted]
 
 
 Graphs = dict[str, torch.fx.GraphModule]

@@ -71,8 +71,14 @@ def test_epochs_of_conversations_in_rows_of_their_own() -> None:
     ("train", "said"),
     [
         ({}, "no horizon: set one of train.num_iterations, train.target_flops"),
-        ({"target_flops": 1.0}, f"train.target_flops=1 is less than one step of 16,384 tokens, which is {FLOPS * 16384:.3g}"),
-        ({"target_param_data_ratio": 1e-9}, f"ratio=1e-09 is less than one step of 16,384 tokens, which is {16384 / PARAMS:.3g}"),
+        (
+            {"target_flops": 1.0},
+            f"train.target_flops=1 is less than one step of 16,384 tokens, which is {FLOPS * 16384:.3g}",
+        ),
+        (
+            {"target_param_data_ratio": 1e-9},
+            f"ratio=1e-09 is less than one step of 16,384 tokens, which is {16384 / PARAMS:.3g}",
+        ),
     ],
 )
 def test_no_horizon(train: dict[str, object], said: str) -> None:

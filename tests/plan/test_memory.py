@@ -97,9 +97,8 @@ def test_the_rows_of_a_plan() -> None:
 
 
 def test_small_networks_are_measured_in_smaller_units() -> None:
-    rows = shown(planned("debug=tiny"))
-    parts = [rows[f"memory, {part}"].split() for part in ("weights", "optimizer", "gradients", "kept", "work")]
-    assert {unit for _, unit in parts} == {"MB"} and all(float(size) > 0 for size, _ in parts)
+    size, unit = shown(planned("debug=tiny"))["memory, kept"].split()
+    assert unit == "MB" and 0 < float(size) < 100
 
 
 def test_what_does_not_fit_comes_with_what_would() -> None:

@@ -239,7 +239,7 @@ def test_every_number_has_its_rule() -> None:
         (["optim.embedding_lr=0.01"], "optim.embedding_lr=0.01"),
         (["optim=muon_modern", "optim.embedding_lr=0.6"], "optim.embedding_lr=0.6 is outside"),
         (["schedule.warmup_steps=101"], "rise for 101 steps (schedule.warmup_steps), and the run has 100"),
-        (["optim=muon_modern"], "takes 18% of the matrices away in each"),
+        (["optim=muon_modern", "train.target_flops=1e13"], "on so short a horizon, which takes"),
         (["optim.grad_clip=9"], "optim.grad_clip=9"),
         (["train.num_iterations=1000"], "16.4 times"),
     ],
@@ -304,11 +304,30 @@ def test_the_plan_of_the_modern_speedrun() -> None:
     made = make_plan(base, replace(FACTS, vocab_size=32768, data_tokens=None, data_rows=None)).recipe
     assert made.batch_tokens == 2**19 and made.steps == 12 * made.params.scaling // 2**19 == 2520
     assert made.lrs["embedding"] == 0.3 and made.lrs["residual_b"] == 0.5 and made.lrs["smear"] == 0.2
-    assert made.weight_decay == pytest.approx(0.28, rel=1e-3)  # the steps are a whole number
+    assert made.weight_decay == pytest.approx(0.28, rel=1e-12)
     sft = compose_run(["experiment=speedrun_modern", "stage=sft"]).config
     tuned = make_plan(sft, FACTS).recipe
     assert tuned.weight_decay == 0 and tuned.init_optimizer and tuned.flat()["train.init_optimizer"] is True
     assert tuned.lrs["matrix"] == pytest.approx(0.8 * 0.02) and tuned.batch_tokens == 2**19
+    falling = {key: tuned.asked[f"optim.momentum.{key}"] for key in ("start", "end", "warmup_steps", "final")}
+    assert falling == {"start": 0.85, "end": 0.95, "warmup_steps": 300, "final": None}
+    assert tuned.asked["schedule.warmdown_ratio"] == 0.5
+
+
+@pytest.mark.parametrize("option", ["optim=muon_adamw", "optim=adamw", "schedule=linear"])
+def test_the_modern_speedrun_with_another_option(option: str) -> None:
+    """No stage of it sets keys that the other option lacks."""
+    for stage in ("base", "sft"):
+        config = compose_run(["experiment=speedrun_modern", f"stage={stage}", option]).config
+        assert str(config.schedule.name if "schedule" in option else config.optim.name) == option.partition("=")[2]
+
+
+@pytest.mark.parametrize("stage", ["base", "mid", "sft"])
+def test_a_tiny_run_is_not_scaled_for_its_batch(stage: str) -> None:
+    """Else so few tokens would get a weight decay in the thousands."""
+    asked = [f"stage={stage}", "debug=tiny", "optim=muon_modern", "model.max_seq_len=64"]
+    made = make_plan(compose_run(asked).config, FACTS)
+    assert made.recipe.weight_decay == 0.28 and not [said for said in made.warnings if "decay" in said]
 
 
 def test_lanes() -> None:

@@ -1,6 +1,5 @@
 """Peak rates by role: scaled with the width, and with the batch if asked."""
 
-import math
 from typing import Any
 
 import pytest
@@ -32,12 +31,16 @@ def test_rates_scale_with_the_width() -> None:
 
 
 def test_rates_scale_with_the_batch_if_asked() -> None:
-    """sqrt(B / 2^19) on all; weight decay times that times D_ref / D."""
+    """sqrt(B / 2^19) on all; weight decay times that times D_ref / D, D the horizon asked for, however long the run."""
     asked = ["model.depth=12", "optim.batch_lr_scaling=true", "optim.weight_decay=0.1", "train.total_batch_size=131072"]
     made = recipe(*asked)
     assert made.lrs == near(embedding=0.1, unembedding=0.002, matrix=0.01)
-    reference = 20 * (12 * 12 * 768**2 + 1024 * 768)
-    assert made.weight_decay == pytest.approx(0.1 * math.sqrt(131072 / 2**19) * reference / (100 * 131072))
+    matrices, table = 12 * 12 * 768**2, 1024 * 768
+    assert made.steps == 100
+    assert made.weight_decay == pytest.approx(0.1 * 0.5 * (matrices + table) / (matrices + 2 * table))
+    deep = recipe(*asked, "model.depth=24", "train.param_count=scaling", "train.target_param_data_ratio=12")
+    assert deep.weight_decay == pytest.approx(0.1 * 0.5 * (matrices + table) / (8 * matrices + 2 * table))
+    assert recipe(*asked, "train.target_param_data_ratio=null").weight_decay == pytest.approx(0.1 * 0.5)
     assert recipe("optim.weight_decay=0.1").weight_decay == 0.1
 
 

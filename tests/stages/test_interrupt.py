@@ -1,11 +1,17 @@
 """Ctrl-C, SIGTERM and SIGUSR1: the step is finished, everything is saved, the message says how to go on."""
 
+import os
 import signal
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import pytest
+from torch._dynamo.exc import TorchDynamoException
 from victims import AT_STEP, IN_SAVE, IN_VALIDATION, Hit, run
 from workshop import Workshop, history, samples, steps_saved, weights
+
+from nanochat.errors import Interrupted
 
 
 def assert_continues(workshop: Workshop, name: str, reference: Path) -> None:
@@ -74,3 +80,19 @@ def test_a_dry_run_says_that_it_saved_nothing(workshop: Workshop, tmp_path: Path
     code, output = run(workshop.frozen("base", "run=dry-int", "dry_run=true"), [hit], tmp_path / "log")
     assert code == 130 and "dry_run=true saved nothing" in output
     assert steps_saved(workshop.folder("base", "dry-int")) == []
+
+
+def test_while_it_is_compiled(workshop: Workshop) -> None:
+    """Ctrl-C in a terminal ends the C++ compiler as well; without a signal its error is a defect and comes through."""
+    signals = [signal.SIGINT]
+
+    def loop(*arguments: Any, **keywords: Any) -> None:
+        if signals:
+            os.kill(os.getpid(), signals.pop())
+        raise TorchDynamoException
+
+    with patch("nanochat.stages.training_stage.train_loop", loop):
+        with pytest.raises(Interrupted, match="SIGINT: stopped while it was compiled; the same command continues"):
+            workshop.train("base", "run=compiling")
+        with pytest.raises(TorchDynamoException):
+            workshop.train("base", "run=compiling")

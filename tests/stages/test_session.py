@@ -71,6 +71,8 @@ def test_another_identity_is_refused_with_its_keys(workshop: Workshop, base_run:
         workshop.train("base", "run=other", "optim.matrix_lr=0.03", "seed=7")
     assert "lr.matrix was 0.02, is 0.03" in str(caught.value) and "seed was 42, is 7" in str(caught.value)
     assert "overwrite=true" in str(caught.value)
+    with pytest.raises(MismatchError, match='of another identity: optim.name was "muon_adamw", is "adamw"; '):
+        workshop.train("base", "run=other", "optim=adamw", "data.lanes=2")
     assert steps_saved(workshop.folder("base", "other")) == [3, 6]
 
 

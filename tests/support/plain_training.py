@@ -250,7 +250,7 @@ class PlainTrainer:
         self.w = {name: p.detach().to(dtype).clone().requires_grad_() for name, p in start.items()}
         self.asked, self.total = asked, steps_of(start, asked)
         self.grown = sqrt(asked.batch / 2**19) if asked.scaled else 1.0
-        shrunk = reference_horizon(asked) / (self.total * asked.batch) if asked.scaled else 1.0
+        shrunk = reference_horizon(asked) / (asked.ratio * scaling_parameters(self.w)) if asked.scaled else 1.0
         self.decay = 0.28 * self.grown * shrunk
         self.muon = [PlainMuon(p, asked.modern) for name, p in self.w.items() if is_matrix(name)]
         self.adamw = torch.optim.AdamW([self.adamw_group(n, p) for n, p in self.w.items() if not is_matrix(n)])

@@ -1,3 +1,4 @@
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -5,6 +6,7 @@ import pytest
 import torch
 from bigram import Bigram
 from torch import Tensor, nn
+from torch._higher_order_ops import wrap
 
 from nanochat.config.objective import LabelSmoothingConfig, ObjectiveConfig, ObjectiveName, ZLossConfig
 from nanochat.training.objectives import build_objective
@@ -113,3 +115,8 @@ def test_compiled_is_one_graph_and_the_same(
     torch.testing.assert_close(*grads)
     assert asked == [{"dynamic": False, "fullgraph": True}] and len(graphs) == 1
     torch._dynamo.reset()
+
+
+def test_the_compiler_does_not_warn_of_what_is_recomputed_in_every_run() -> None:
+    build_objective(CONFIGS["next_token"], compile=True)
+    assert not wrap.log.isEnabledFor(logging.WARNING)

@@ -171,9 +171,21 @@ def _wide_product(a_MK: Tensor, b_KN: Tensor) -> Tensor:
     """a b in fp32, as the hardware sums it: a rounding to 16 bits for each chunk would add up over the chunks."""
     if a_MK.element_size() > 2:
         return a_MK @ b_KN
-    if a_MK.device.type == "cuda":
-        return torch.mm(a_MK, b_KN, out_dtype=torch.float32)
-    return a_MK.float() @ b_KN.float()  # no such product elsewhere
+    if a_MK.device.type == "cuda" and torch.version.hip is None:
+        out_MN: Tensor = _wide_mm(a_MK, b_KN)
+        return out_MN
+    return a_MK.float() @ b_KN.float()  # there is no such product on a CPU, nor in every version for AMD's GPUs
+
+
+@torch.library.custom_op("nanochat::wide_mm", mutates_args=(), schema="(Tensor a, Tensor b) -> Tensor")
+def _wide_mm(a_MK: Tensor, b_KN: Tensor) -> Tensor:
+    """Torch's product that returns fp32; an operator of its own since the compiler of torch 2.9 has no such product."""
+    return torch.mm(a_MK, b_KN, out_dtype=torch.float32)
+
+
+@_wide_mm.register_fake
+def _(a: Tensor, b: Tensor) -> Tensor:
+    return a.new_empty((a.shape[0], b.shape[1]), dtype=torch.float32)
 
 
 def _losses(hidden_ND: Tensor, weight_RD: Tensor, targets_N: Tensor, terms: Terms) -> Tensor:

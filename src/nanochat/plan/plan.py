@@ -132,7 +132,7 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
     steps, steps_rule = derive_steps(config, dims, batch, facts)
     shards = training_shards(config.data, steps * batch.tokens)
     lanes = config.data.lanes if config.data.lanes is not None else default_lanes(batch.rows)
-    rates = scale_rates(config, dims, batch, steps)
+    rates = scale_rates(config, dims, batch)
     recipe = Recipe(
         stage=str(config.stage),
         dims=dims,
@@ -230,9 +230,9 @@ def _warnings(config: RunConfig, recipe: Recipe, facts: Facts) -> list[str]:
     taken = recipe.lrs["matrix"] * recipe.weight_decay
     if isinstance(optim, MuonModernConfig) and taken > _MOST_DECAY:
         found.append(
-            f"optim.weight_decay={optim.weight_decay:g} comes to {recipe.weight_decay:.3g} in a run of "
-            f"{recipe.steps:,} steps, which takes {taken:.0%} of the matrices away in each; so short a run learns "
-            f"better with optim.weight_decay=0"
+            f"optim.weight_decay={optim.weight_decay:g} comes to {recipe.weight_decay:.3g} on so short a horizon, "
+            f"which takes {taken:.0%} of the matrices away in each step; such a run learns better with "
+            f"optim.weight_decay=0"
         )
     if optim.grad_clip and not 0.5 <= optim.grad_clip <= 2:
         found.append(f"optim.grad_clip={optim.grad_clip:g} is outside the usual range 0.5 to 2 (0 turns it off)")

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from nanochat.config.optim import OptimConfig
 from nanochat.config.root import RunConfig
-from nanochat.plan.batch import REFERENCE_BATCH, REFERENCE_DEPTH, Batch, reference_tokens
+from nanochat.plan.batch import REFERENCE_BATCH, REFERENCE_DEPTH, Batch, horizon_tokens, reference_tokens
 from nanochat.plan.dims import ModelDims
 from nanochat.plan.rule import Rule
 
@@ -36,7 +36,7 @@ class Rates:
     rules: tuple[Rule, ...]
 
 
-def scale_rates(config: RunConfig, dims: ModelDims, batch: Batch, steps: int) -> Rates:
+def scale_rates(config: RunConfig, dims: ModelDims, batch: Batch) -> Rates:
     """Peak learning rate of each role that the network has, and the weight decay, with the rules that scaled them."""
     optim, start = config.optim, config.train.init_lr_frac
     width = (dims.n_embd / REFERENCE_WIDTH) ** -0.5
@@ -52,10 +52,24 @@ def scale_rates(config: RunConfig, dims: ModelDims, batch: Batch, steps: int) ->
         rules.append(Rule(f"{role.replace('_', ' ')} lr", lrs[role], said))
     decay, said = optim.weight_decay, "optim.weight_decay"
     if optim.batch_lr_scaling:
-        shrunk = reference_tokens(config, dims.vocab_size) / (steps * batch.tokens)
-        said = f"{decay:g} * sqrt(batch / 2^19) * tokens of d{REFERENCE_DEPTH} / tokens = {shrunk:.4g}"
+        shrunk, horizon = _shrunk(config, dims)
+        said = f"{decay:g} * sqrt(batch / 2^19) = {grown:.4g}{horizon}"
         decay *= grown * shrunk
     return Rates(lrs, decay, (*rules, Rule("weight decay", decay, said)))
+
+
+def _shrunk(config: RunConfig, dims: ModelDims) -> tuple[float, str]:
+    """D_ref / D: how much longer the horizon is than that of the reference depth, and its part of the rule.
+
+    D is the horizon that was asked for, by ratio or FLOPs, as in the rule of the batch. A run cut short by
+    train.num_iterations is the beginning of that one: by its own few tokens its decay would be hundreds of times as
+    strong. Where no horizon is asked for there is nothing to scale by.
+    """
+    tokens = horizon_tokens(config.train, dims)
+    if tokens is None:
+        return 1.0, ""
+    shrunk = reference_tokens(config, dims.vocab_size) / tokens
+    return shrunk, f" * tokens of d{REFERENCE_DEPTH} / {tokens:,.0f} tokens = {shrunk:.4g}"
 
 
 @dataclass(frozen=True)

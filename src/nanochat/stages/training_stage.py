@@ -6,6 +6,7 @@ The stages differ in their defaults (conf/stage/) and in what they start from; n
 except that a base run may start from nothing.
 """
 
+import getpass
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -146,14 +147,28 @@ def _loop(
         signals.append(flag)
         if shards is not None:
             before.callback(shards.stop)  # first, or the source's thread would be waited for while it waits for a shard
-        return train_loop(
-            parts,
-            start=session.start,
-            total=plan.recipe.steps,
-            hooks=[*saves, *evaluations],
-            report=Reporter(session, plan, machine).report,
-            interrupted=lambda: flag.name,
-        )
+        try:
+            return train_loop(
+                parts,
+                start=session.start,
+                total=plan.recipe.steps,
+                hooks=[*saves, *evaluations],
+                report=Reporter(session, plan, machine).report,
+                interrupted=lambda: flag.name,
+            )
+        except RuntimeError as error:
+            if flag.name is None or not _of_compiler(error):
+                raise
+            raise Interrupted(
+                f"{flag.name}: stopped while it was compiled; {job.again} continues from the last checkpoint. If torch "
+                f"then says that a file is too short, remove its cache: TORCHINDUCTOR_CACHE_DIR, else torchinductor_"
+                f"{getpass.getuser()} in the folder for temporary files"
+            ) from error
+
+
+def _of_compiler(error: RuntimeError) -> bool:
+    """Ctrl-C in a terminal also reaches the programs that torch.compile has started: they fail, and no step is done."""
+    return type(error).__module__.startswith(("torch._dynamo", "torch._inductor"))
 
 
 def _farewell(session: Session, step: int, signal: str) -> str:

@@ -6,6 +6,7 @@ all micro-batches and ranks, so that one rank and many take the same step, and a
 compiler sees the loss, and the model that a hook or a checkpoint sees is the plain one.
 """
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Protocol
@@ -42,6 +43,8 @@ def build_objective(config: ObjectiveConfig, *, compile: bool = False) -> Object
     """
     loss: Callable[..., Tensor] = summed_loss
     if compile:  # every shape is compiled for itself, and a graph break is an error
+        # It warns of all recomputation with a policy; what is written in place there does no harm (model/recompute.py).
+        logging.getLogger("torch._higher_order_ops.wrap").setLevel(logging.ERROR)
         loss = torch.compile(summed_loss, dynamic=False, fullgraph=True)
     if isinstance(config, ZLossConfig):
         loss = partial(loss, z=config.coefficient)
