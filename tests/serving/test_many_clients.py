@@ -123,9 +123,11 @@ def test_an_answer_that_met_its_stop_string_makes_room_before_the_others_end(
     with held(alphabet, tokenizer, pause=0.01) as (api, engine):
         body = {"prompt": ["a", "0"], "stop": "e", "max_tokens": 100}
         url = f"{api.url}/v1/completions"
+        engine.go.clear()
         with in_background(lambda: httpx.post(url, json=body, timeout=20)) as answers:
-            until(lambda: api.service.live_rows == 2)
-            until(lambda: api.service.live_rows == 1, 1.0)
+            until(lambda: api.service.waiting_rows == 2)
+            engine.go.set()
+            until(lambda: api.service.waiting_rows == 0 and api.service.live_rows == 1)
             assert engine.busy and not answers
         first, second = answers[0].json()["choices"]
         assert (first["text"], first["finish_reason"], second["finish_reason"]) == ("bcd", "stop", "length")
@@ -139,7 +141,7 @@ def test_who_hangs_up_makes_room_at_once(alphabet: ChainGPT, tokenizer: Tokenize
         with socket.create_connection(("127.0.0.1", api.port)) as wire:
             wire.sendall(_head(api, len(body)) + body)
             until(lambda: api.service.live_rows == 3)
-        until(lambda: not engine.busy, 1.0)
+        until(lambda: not engine.busy)
         assert engine.steps < 150 and api.service.live_rows == api.service.waiting_rows == 0
         assert post(api, LONG | {"max_tokens": 3}).status_code == 200
 
@@ -151,7 +153,7 @@ def test_who_hangs_up_while_waiting_leaves_the_queue(alphabet: ChainGPT, tokeniz
             body = json.dumps(LONG).encode()
             wire.sendall(_head(api, len(body)) + body)
             until(lambda: api.service.waiting_rows == 1)
-        until(lambda: api.service.waiting_rows == 0, 1.0)
+        until(lambda: api.service.waiting_rows == 0)
         assert not done and engine.busy, "the first was to be under way still"
 
 
