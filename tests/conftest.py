@@ -5,6 +5,7 @@ beside them, under other names.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +20,11 @@ _FOREIGN = ("RANK", "WORLD_SIZE", "WANDB_RUN", "WANDB_MODE", "HYDRA_FULL_ERROR",
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing of the user's: no variables that change a run, never the user's own base_dir, and never the network."""
+    """Nothing of the user's: no variables that change a run, never the user's own base_dir, and never the network.
+
+    A shell's background job ignores Ctrl-C and hands that on to all that it starts; here it has to work.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for name in _FOREIGN:
             patch.delenv(name, raising=False)
