@@ -16,7 +16,7 @@ from types import FrameType
 
 from nanochat.checkpoint.find import ResolvedRef, newest_chat_ref, resolve_ref
 from nanochat.cli.flags import Parser
-from nanochat.config.runtime import AttentionBackend, ComputeDtype, Device, RuntimeConfig
+from nanochat.config.runtime import ComputeDtype, Device, inference_runtime
 from nanochat.errors import ConfigError, NanochatError
 
 _DEFAULT_BASE = "~/.cache/nanochat"
@@ -93,17 +93,7 @@ class Talk:
         from nanochat.stages.inference import load_for_inference
         from nanochat.tokenizer.bpe import Tokenizer
 
-        runtime = RuntimeConfig(
-            device=Device(options.device),
-            dtype=ComputeDtype(options.dtype),
-            compile=False,
-            attention=AttentionBackend.auto,
-            fp8=False,
-            activation_checkpointing=False,
-            recompute_cheap=False,
-            num_threads=None,
-            gpu_memory=None,
-        )
+        runtime = inference_runtime(Device(options.device), ComputeDtype(options.dtype))
         machine = detect(runtime)
         tokenizer = Tokenizer.load(ref.run_dir / "tokenizer")
         engine = Engine(load_for_inference(ref, machine), tokenizer, machine.device)

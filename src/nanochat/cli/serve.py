@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from nanochat.checkpoint.find import ResolvedRef, newest_chat_ref, resolve_ref
 from nanochat.cli.flags import Parser
-from nanochat.config.runtime import AttentionBackend, ComputeDtype, Device, RuntimeConfig
+from nanochat.config.runtime import ComputeDtype, Device, inference_runtime
 from nanochat.errors import ConfigError, MissingError
 
 if TYPE_CHECKING:
@@ -117,19 +117,7 @@ def _service(ref: ResolvedRef, options: argparse.Namespace) -> "Service":
     from nanochat.serving.service import Service
     from nanochat.tokenizer.bpe import Tokenizer
 
-    machine = detect(
-        RuntimeConfig(
-            device=Device(options.device),
-            dtype=ComputeDtype.auto,
-            compile=False,
-            attention=AttentionBackend.auto,
-            fp8=False,
-            activation_checkpointing=False,
-            recompute_cheap=False,
-            num_threads=None,
-            gpu_memory=None,
-        )
-    )
+    machine = detect(inference_runtime(Device(options.device), ComputeDtype.auto))
     tokenizer = Tokenizer.load(ref.run_dir / "tokenizer")
     limits = {name: getattr(options, name) for name in vars(options) if name.startswith("max_")}
     return Service(

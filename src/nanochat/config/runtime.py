@@ -50,3 +50,18 @@ class RuntimeConfig:
     recompute_cheap: bool | None = placement()
     num_threads: int | None = placement(ge=1)
     gpu_memory: float | None = placement(gt=0)
+
+
+def inference_runtime(device: Device, dtype: ComputeDtype) -> RuntimeConfig:
+    """For a model that only answers: nothing compiled, nothing recomputed, the rest as it comes."""
+    return RuntimeConfig(
+        device=device,
+        dtype=dtype,
+        compile=False,
+        attention=AttentionBackend.auto,
+        fp8=False,
+        activation_checkpointing=False,
+        recompute_cheap=False,
+        num_threads=None,
+        gpu_memory=None,
+    )
