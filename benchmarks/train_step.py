@@ -12,12 +12,14 @@ here, which is what this very device does at this temperature. --profile says wh
 import argparse
 import gc
 import json
+import os
 import re
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,12 +34,13 @@ from nanochat.config.load import compose_run  # noqa: E402
 from nanochat.data.batches import MicroBatch, StepBatch  # noqa: E402
 from nanochat.data.corpus import FileDocuments  # noqa: E402
 from nanochat.errors import NanochatError  # noqa: E402
+from nanochat.model.flash4_ahead import compiled_ahead  # noqa: E402
 from nanochat.plan.facts import Facts  # noqa: E402
 from nanochat.plan.plan import Plan, make_plan  # noqa: E402
 from nanochat.runtime.device import Machine, detect, synchronize  # noqa: E402
 from nanochat.runtime.environment import describe_environment  # noqa: E402
 from nanochat.runtime.malloc import keep_freed_memory  # noqa: E402
-from nanochat.stages.training_stage import assemble  # noqa: E402
+from nanochat.stages.training_stage import assemble, attention_of  # noqa: E402
 from nanochat.tokenizer.train import train_bpe  # noqa: E402
 from nanochat.training.hooks import StepInfo  # noqa: E402
 from nanochat.training.loop import Parts, train_loop  # noqa: E402
@@ -45,6 +48,7 @@ from nanochat.training.loop import Parts, train_loop  # noqa: E402
 WARMUP = 3  # steps that compile or fill caches
 POOL = 4  # different steps, taken in turn
 PROFILED = 3  # steps
+OWN = "tokens of the benchmark"  # of the phases of the start the one that a run has not
 # Kernels by what they do; the first pattern that is found decides. What the compiler fuses comes first: its kernels are
 # named after all that is in them. Its templates (triton_tem) are products and attention.
 CLASSES = {
@@ -58,18 +62,29 @@ CLASSES = {
 
 def main() -> None:
     """Measures, prints JSON, writes it to --out."""
-    args = parse_arguments()
+    args, watch = parse_arguments(), Watch()
     keep_freed_memory()
     config = compose_run(overrides(args)).config
     machine = detect(config.runtime)
     plan = make_plan(config, facts_of(machine, args.vocab_size))
+    watch.lap("config and plan")
+    attention = attention_of(config, plan, machine)
+    watch.lap("attention")
     said: list[str] = []
-    source = Pool(args, plan, pin=machine.device == "cuda")
-    _, parts = assemble(config, plan, machine, source, said.append)  # type: ignore[arg-type]
-    steps, first = train(parts, plan, at_least=WARMUP + max(1, args.steps), seconds=args.seconds)
+
+    def say(text: str) -> None:
+        said.append(text)
+        watch.lap("model")  # what is said is said between the two
+
+    with compiled_ahead(attention, plan.recipe.dims, machine.dtype):
+        source = Pool(args, plan, pin=machine.device == "cuda")
+        watch.lap(OWN)
+        _, parts = assemble(config, plan, machine, source, say)  # type: ignore[arg-type]
+        watch.lap("optimizer")
+        steps = train(parts, plan, watch, at_least=WARMUP + max(1, args.steps), seconds=args.seconds)
     result: dict[str, Any] = {"when": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv}
     result |= {"machine": describe(machine), "said": said, "loss": [round(info.loss, 4) for info in steps]}
-    result |= rates(steps, first, plan, machine) | memory(plan, machine)
+    result |= rates(steps, plan, machine) | watch.said() | compiler(machine) | memory(plan, machine)
     if args.profile:
         result["profile"] = profile(parts, plan)
     text = json.dumps(result, indent=1, default=str)
@@ -116,6 +131,8 @@ def overrides(args: argparse.Namespace) -> list[str]:
     cheap = {"auto": "null", "cheap": "true"}.get(args.recompute, "false")
     return [
         *(f"model={args.model}", f"optim={args.optim}", f"model.depth={args.depth}"),
+        # Without its warm-up a fresh modern network makes full-size steps of rounding noise, each run others.
+        *(["schedule=modern"] if args.optim == "muon_modern" else []),
         *(f"model.max_seq_len={args.seq_len}", f"tokenizer.vocab_size={args.vocab_size}"),
         *(f"train.total_batch_size={rows * args.seq_len}", f"train.device_batch_size={args.batch}"),
         *("train.num_iterations=1000", f"runtime.device={args.device}", f"runtime.attention={args.attention}"),
@@ -182,10 +199,39 @@ def text_tokens(args: argparse.Namespace, count: int) -> torch.Tensor:
     return torch.tensor(ids[:count])
 
 
-def train(parts: Parts, plan: Plan, at_least: int, seconds: float) -> tuple[list[StepInfo], float]:
-    """The loop until enough steps took enough time; also the seconds from the start to the end of the first step."""
+class Watch:
+    """Seconds of each phase of the start, from the start of the process on."""
+
+    def __init__(self) -> None:
+        """The first phase has just ended."""
+        self._ended = time.perf_counter()
+        self.phases = {"imports": self._ended - BEGAN + before_imports()}
+
+    def lap(self, phase: str) -> None:
+        """What went on since the last call was this; a phase may have several."""
+        now = time.perf_counter()
+        self.phases[phase] = self.phases.get(phase, 0.0) + now - self._ended
+        self._ended = now
+
+    def said(self) -> dict[str, Any]:
+        """All phases, and the sum of those of a run."""
+        total = sum(seconds for phase, seconds in self.phases.items() if phase != OWN)
+        rounded = {phase: round(seconds, 2) for phase, seconds in self.phases.items()}
+        return {"start s": rounded, "start to first step s": round(total, 2)}
+
+
+def before_imports() -> float:
+    """Seconds from the start of the process to BEGAN, to 0.01; 0 where Linux is not there to say it."""
+    with suppress(OSError, ValueError):
+        started = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        age = float(Path("/proc/uptime").read_text().split()[0]) - started
+        return max(0.0, age - (time.perf_counter() - BEGAN))
+    return 0.0
+
+
+def train(parts: Parts, plan: Plan, watch: Watch, at_least: int, seconds: float) -> list[StepInfo]:
+    """The loop until enough steps took enough time."""
     infos: list[StepInfo] = []
-    ended: list[float] = []
 
     def enough() -> str | None:
         timed = sum(info.seconds for info in infos[WARMUP:])
@@ -193,13 +239,26 @@ def train(parts: Parts, plan: Plan, at_least: int, seconds: float) -> tuple[list
 
     def report(info: StepInfo) -> None:
         infos.append(info)
-        ended.append(time.perf_counter())
+        if len(infos) == 1:
+            watch.lap("first step")
 
     train_loop(parts, start=0, total=plan.recipe.steps, hooks=[], report=report, interrupted=enough)
-    return infos, ended[0] - BEGAN
+    return infos
 
 
-def rates(steps: list[StepInfo], first: float, plan: Plan, machine: Machine) -> dict[str, Any]:
+def compiler(machine: Machine) -> dict[str, Any]:
+    """What torch.compile did, by its own account: seconds (phases contain others), and what its caches knew."""
+    if not machine.compile:
+        return {}
+    from torch._dynamo import utils
+
+    spent = {name: round(sum(times), 2) for name, times in utils.compilation_time_metrics.items()}
+    longest = dict(sorted(spent.items(), key=lambda item: -item[1])[:16])
+    counted = {**utils.counters["aot_autograd"], **utils.counters["inductor"]}
+    return {"compiler s": longest, "compiler cache": {name: n for name, n in counted.items() if "cache" in name}}
+
+
+def rates(steps: list[StepInfo], plan: Plan, machine: Machine) -> dict[str, Any]:
     """Tokens and FLOPs a second; median, and the spread of the steps."""
     recipe, timed = plan.recipe, sorted(info.seconds for info in steps[WARMUP:])
     median = statistics.median(timed)
@@ -216,7 +275,6 @@ def rates(steps: list[StepInfo], first: float, plan: Plan, machine: Machine) -> 
         "MFU, matmul": round(flops / ceiling, 4),
         "matmul TFLOP/s": round(ceiling / 1e12, 3),
         "compile s": round(sum(info.seconds - median for info in steps[:WARMUP]), 2),
-        "start to first step s": round(first, 2),
     }
 
 
@@ -262,8 +320,8 @@ def profile(parts: Parts, plan: Plan) -> dict[str, Any]:
     for name, milliseconds in times.items():
         classes[kernel_class(name)] += milliseconds
     gc.collect()
-    rounded = lambda pairs: {name[:100]: round(ms, 3) for name, ms in pairs}  # noqa: E731
-    return {"ms a step": rounded(classes.most_common()), "longest": rounded(times.most_common(25))}
+    rounded = lambda pairs: {name[:160]: round(ms, 3) for name, ms in pairs}  # noqa: E731
+    return {"ms a step": rounded(classes.most_common()), "longest": rounded(times.most_common(60))}
 
 
 def kernel_class(name: str) -> str:

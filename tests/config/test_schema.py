@@ -49,7 +49,9 @@ PLACEMENT |= {
     f"data.{name}" for name in ("workers", "prefetch", "token_cache", "source", "downloads", "timeout", "retries")
 }
 PLACEMENT |= {f"runtime.{name}" for name in ("device", "dtype", "compile", "attention", "fp8", "num_threads")}
-PLACEMENT |= {"runtime.activation_checkpointing", "runtime.recompute_cheap", "runtime.gpu_memory"}
+PLACEMENT |= {
+    f"runtime.{name}" for name in ("activation_checkpointing", "recompute_cheap", "fused_kernels", "gpu_memory")
+}
 PLACEMENT |= {"identity." + name for name in ("count", "out", "append", "endpoint", "api_key_env", "workers")}
 PLACEMENT |= {"identity." + name for name in ("requests_per_minute", "retries", "timeout")}
 COSMETIC = {

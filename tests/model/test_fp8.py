@@ -77,10 +77,19 @@ def test_linear_forward_and_backward() -> None:
         assert float((found.double() - wanted).norm() / wanted.norm()) < rounding
 
 
-def test_the_head(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In chunks too, each with its own scales; close to 16 bits, and not equal."""
-    for name, value in {"_CHUNK_ELSEWHERE": 32 * 64, "_FEWEST": 1, "_ROWS": 16}.items():
-        monkeypatch.setattr(f"nanochat.model.head.{name}", value)
+def chunk(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """The size of the head's chunks of logits."""
+    names = {"head._CHUNK_ELSEWHERE": size, "head_fused.CHUNK": size, "head_fused._FEWEST": 1, "head_fused._ROWS": 16}
+    for name, value in names.items():
+        monkeypatch.setattr(f"nanochat.model.{name}", value)
+
+
+@pytest.mark.parametrize("fused", [False, True], ids=["definition", "operator"])
+def test_the_head(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In chunks too, each with its own scales, the operator of a GPU with one; close to 16 bits, and not equal."""
+    if fused:
+        monkeypatch.setattr("nanochat.model.head._is_fused", lambda hidden: True)
+    chunk(monkeypatch, 32 * 64)
     hidden, layer, targets = sample(80, 32).requires_grad_(), Linear(32, 64), torch.randint(60, (80,))
     torch.nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(3))
     results = []
@@ -129,8 +138,9 @@ def test_it_is_the_same_network(make_model: Callable[..., GPT], make_dims: Calla
     assert float(F.cosine_similarity(grads[0][1:], grads[1][1:], dim=0)) > 0.9
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["definition", "operator"])
 def test_layouts_are_those_that_the_hardware_asks_for(
-    make_model: Callable[..., GPT], modern: dict[str, object], monkeypatch: pytest.MonkeyPatch
+    fused: bool, make_model: Callable[..., GPT], modern: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of the first matrix one after another, columns of the second, 16 bytes at a time; a CPU takes any."""
     products, by_torch = [], torch._scaled_mm
@@ -144,8 +154,9 @@ def test_layouts_are_those_that_the_hardware_asks_for(
         return by_torch(a, b, **more)
 
     monkeypatch.setattr(torch, "_scaled_mm", strict)
-    for name, value in {"_CHUNK_ELSEWHERE": 16 * 64, "_FEWEST": 1, "_ROWS": 16}.items():
-        monkeypatch.setattr(f"nanochat.model.head.{name}", value)
+    if fused:
+        monkeypatch.setattr("nanochat.model.head._is_fused", lambda hidden: True)
+    chunk(monkeypatch, 16 * 64)
     model = fp8_model(make_model, **modern | {"n_head": 2, "n_kv_head": 1, "head_dim": 16})
     idx = torch.randint(61, (2, 24), generator=torch.Generator().manual_seed(1))
     summed_loss(model, idx, idx).backward()

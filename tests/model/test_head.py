@@ -13,7 +13,7 @@ from torch._functorch.partitioners import min_cut_rematerialization_partition
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nanochat.model import head
+from nanochat.model import head, head_fused, wide
 from nanochat.model.gpt import GPT
 from nanochat.model.head import Terms, head_loss, summed_loss, token_nll
 from nanochat.model.layers import Linear
@@ -22,10 +22,28 @@ TOKENS, WIDTH, VOCAB, ROWS = 101, 24, 50, 64
 
 
 @pytest.fixture
-def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 16 tokens: seven of them, the last of 5."""
-    for name, value in {"_CHUNK_ELSEWHERE": 16 * ROWS, "_FEWEST": 1, "_ROWS": 16}.items():
-        monkeypatch.setattr(head, name, value)
+    chunk(monkeypatch, 16)
+
+
+def chunk(monkeypatch: pytest.MonkeyPatch, tokens: int) -> None:
+    """The sizes of chunks, for both ways there are."""
+    monkeypatch.setattr(head, "_CHUNK_ELSEWHERE", tokens * ROWS)
+    for name, value in {"CHUNK": tokens * ROWS, "_FEWEST": 1, "_ROWS": 16}.items():
+        monkeypatch.setattr(head_fused, name, value)
+
+
+def fuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator that the compiler calls on a GPU."""
+    monkeypatch.setattr(head, "_is_fused", lambda hidden: True)
+
+
+@pytest.fixture(params=["definition", "operator"])
+def small_chunks(plain_chunks: None, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways there are."""
+    if request.param == "operator":
+        fuse(monkeypatch)
 
 
 def case(dtype: torch.dtype, rows: int = ROWS) -> tuple[Tensor, Linear, Tensor]:
@@ -137,7 +155,7 @@ class Watch(TorchDispatchMode):
         return out
 
 
-@pytest.mark.usefixtures("small_chunks")
+@pytest.mark.usefixtures("plain_chunks")
 def test_logits_of_everything_never_exist_and_no_product_is_made_twice() -> None:
     hidden, layer, targets = case(torch.float32)
     with Watch() as watch:
@@ -150,14 +168,36 @@ def test_logits_of_everything_never_exist_and_no_product_is_made_twice() -> None
 
 
 def test_the_product_in_fp32_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is an operator of its own: torch 2.9 cannot compile mm with an out_dtype. ROCm's torch 2.9 has no such mm."""
-    for hip, wanted in ((None, "nanochat.wide_mm.default"), ("6.4", "aten.mm.default")):
+    """ROCm's torch 2.9 has no such mm."""
+    for hip, wanted in ((None, "aten.mm.dtype"), ("6.4", "aten.mm.default")):
         monkeypatch.setattr(torch.version, "hip", hip)
         with FakeTensorMode(), Watch() as watch:
             a, b = (torch.empty(8, n, device="cuda", dtype=torch.bfloat16) for n in (5, 3))
-            out = head._wide_product(a.t(), b)
+            out = wide.wide_product(a.t(), b)
         assert (out.shape, out.dtype, out.is_contiguous()) == ((5, 3), torch.float32, True)
         assert [name for name in watch.called if "mm" in name] == [wanted]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_a_product_is_added(dtype: torch.dtype) -> None:
+    draw = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(n, 40, generator=draw).to(dtype) for n in (5, 3))
+    total = torch.ones(5, 3)
+    wide.add_product(total, a, b.t())
+    torch.testing.assert_close(total.double(), 1 + a.double() @ b.double().t(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("fp8", [False, True])
+def test_the_operators_keep_what_they_promise_the_compiler(fp8: bool) -> None:
+    """Shapes, dtypes and strides without looking inside, and nothing written to."""
+    hidden, weight = torch.randn(48, 32).bfloat16(), torch.randn(64, 32)
+    targets = torch.randint(VOCAB, (48,))
+    checks = ("test_schema", "test_faketensor", "test_aot_dispatch_static")
+    numbers = (VOCAB, 15.0, 0.0, 0.0)
+    torch.library.opcheck(
+        head_fused.loss_and_gradients, (hidden, weight, targets, torch.ones(48), *numbers, fp8), test_utils=checks
+    )
+    torch.library.opcheck(head_fused.terms_of_tokens, (hidden, weight, targets, *numbers), test_utils=checks)
 
 
 Graphs = dict[str, torch.fx.GraphModule]
@@ -180,12 +220,14 @@ def graphs() -> Iterator[tuple[Graphs, Callable[..., Any]]]:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("fused", [False, True], ids=["definition", "operator"])
 def test_compiled_it_keeps_the_gradients_and_nothing_else(
-    monkeypatch: pytest.MonkeyPatch, graphs: tuple[Graphs, Callable[..., Any]]
+    fused: bool, monkeypatch: pytest.MonkeyPatch, graphs: tuple[Graphs, Callable[..., Any]]
 ) -> None:
     """The compiler is free to move operations from forward to backward: it must not want to keep logits for that."""
-    for name, value in {"_CHUNK_ELSEWHERE": 64 * ROWS, "_FEWEST": 1, "_ROWS": 16}.items():
-        monkeypatch.setattr(head, name, value)
+    chunk(monkeypatch, 64)
+    if fused:
+        fuse(monkeypatch)
     hidden, layer, targets = case(torch.bfloat16)
     loss = head_loss(hidden, layer, targets, Terms(VOCAB, 15.0))
     wanted = [loss, *torch.autograd.grad(loss, [hidden, layer.weight])]
@@ -199,3 +241,4 @@ def test_compiled_it_keeps_the_gradients_and_nothing_else(
     assert not any("mm" in name for name in names)
     sizes = [n.meta["val"].numel() for g in seen.values() for n in g.graph.nodes if hasattr(n.meta.get("val"), "numel")]
     assert max(sizes) < TOKENS * ROWS
+    assert fused == any("head_loss" in str(node.target) for node in seen["forward"].graph.nodes)

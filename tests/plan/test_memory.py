@@ -12,6 +12,7 @@ from nanochat.optim.muon import STACK_ELEMENTS
 from nanochat.plan.dims import ModelDims, count_params, derive_dims
 from nanochat.plan.facts import Facts
 from nanochat.plan.memory import CHUNK, CONTEXT, SPARE, STACK, Training, fits, most_rows, predict
+from nanochat.plan.memory_rules import how_trained
 from nanochat.plan.plan import Plan, make_plan
 
 BASE = compose_run([]).config
@@ -78,7 +79,7 @@ def shown(plan: Plan) -> dict[str, Any]:
 
 
 def test_the_rows_of_a_plan() -> None:
-    rows = shown(planned())
+    rows = shown(planned("runtime.recompute_cheap=true"))
     assert float(rows["memory"].split()[0]) == pytest.approx(
         sum(
             float(rows[f"memory, {part}"].split()[0]) for part in ("weights", "optimizer", "gradients", "kept", "work")
@@ -117,7 +118,7 @@ def test_what_does_not_fit_comes_with_what_would() -> None:
 
 
 def test_a_run_that_may_not_fit_is_not_refused() -> None:
-    need = planned().placement.memory
+    need = planned("runtime.recompute_cheap=true").placement.memory
     found = planned(device_memory=need).misfit
     assert found is not None and not found.certain and "device_batch_size=32 needs about" in found.said
     assert planned(device_memory=need * 5 // 4).misfit is None
@@ -126,7 +127,53 @@ def test_a_run_that_may_not_fit_is_not_refused() -> None:
 
 
 def test_what_is_recomputed_is_decided_by_the_key_and_the_compiler() -> None:
-    assert planned().placement.recompute_cheap
     assert not planned(compile=False).placement.recompute_cheap
     assert not planned("runtime.recompute_cheap=false", "train.device_batch_size=8").placement.recompute_cheap
     assert planned("runtime.recompute_cheap=true", compile=False).placement.recompute_cheap
+    assert planned(device_memory=None).placement.recompute_cheap  # nothing to decide by
+    on_cpu = {"device": "cpu", "dtype": "float32", "device_memory": None}
+    assert planned(compile=True, **on_cpu).placement.recompute_cheap
+    assert not planned(compile=False, **on_cpu).placement.recompute_cheap
+    whole = planned("runtime.activation_checkpointing=true")
+    assert whole.placement.activation_checkpointing and recompute_row(whole)[0] == "blocks"
+
+
+def recompute_row(plan: Plan) -> tuple[str, str]:
+    return next((rule.value, rule.rule) for rule in plan.rules if rule.name == "recompute")
+
+
+def test_nothing_is_recomputed_where_all_fits() -> None:
+    """The run's memory is that of the decision, and what would fit at most that of the smaller need."""
+    tight, roomy = (planned("runtime.fused_kernels=false", device_memory=size * 10**9) for size in (80, 141))
+    assert tight.placement.recompute_cheap and not roomy.placement.recompute_cheap
+    value, said = recompute_row(tight)
+    assert value == "cheap" and re.search(r"^nothing would need \d+ of 80 GB", said)
+    assert re.search(r"^keeping everything takes \d+ of 141 GB$", recompute_row(roomy)[1])
+    assert roomy.placement.memory > tight.placement.memory and roomy.misfit is None and tight.misfit is None
+    assert roomy.recipe.hash == tight.recipe.hash
+    assert shown(roomy)["rows that 141 GB hold"] > shown(tight)["rows that 80 GB hold"]
+
+
+def test_the_largest_micro_batch_comes_before_the_decision() -> None:
+    most = ("train.device_batch_size=auto", "runtime.fused_kernels=false")
+    plan, lean = planned(*most), planned(*most, "runtime.recompute_cheap=true")
+    assert plan.placement == lean.placement and plan.placement.recompute_cheap
+    few = planned("train.device_batch_size=auto", "train.total_batch_size=16384", device_memory=141 * 10**9)
+    assert (few.placement.device_rows, few.placement.recompute_cheap) == (8, False)  # all there are
+
+
+@pytest.mark.parametrize(("recompute", "fused", "tensors"), [("cheap", True, 10), ("nothing", True, 14)])
+def test_fused_kernels_keep_less(recompute: str, fused: bool, tensors: int) -> None:
+    how, plain = replace(HOW, recompute=recompute, fused=fused), replace(GPT, n_layer=22)
+    matrices = 2 * 12 * GPT.n_embd**2 * (recompute == "nothing")
+    block = (predict(plain, how).kept - predict(GPT, how).kept) / 2 - matrices * 2 / 2
+    assert block / (32 * 2048 * GPT.n_embd * 2) == pytest.approx(tensors, abs=0.05)
+    assert predict(GPT, how).kept <= predict(GPT, replace(how, fused=False)).kept
+
+
+def test_fused_kernels_are_expected_where_compiled() -> None:
+    config = compose_run([]).config
+    facts = Facts(vocab_size=65_536, vocab_source="", device="cuda", dtype="bfloat16", compile=True)
+    assert how_trained(config, facts, 32, True).fused
+    assert not how_trained(config, replace(facts, compile=False), 32, True).fused
+    assert not how_trained(compose_run(["runtime.fused_kernels=false"]).config, facts, 32, True).fused

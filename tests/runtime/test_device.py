@@ -16,6 +16,7 @@ AUTO = RuntimeConfig(
     fp8=False,
     activation_checkpointing=False,
     recompute_cheap=None,
+    fused_kernels=None,
     num_threads=None,
     gpu_memory=None,
 )

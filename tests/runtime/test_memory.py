@@ -36,6 +36,12 @@ def test_one_row_has_no_half() -> None:
     assert "smaller model.max_seq_len or model.depth" in text
 
 
+def test_what_is_cheap_to_try_comes_first() -> None:
+    said = "try runtime.recompute_cheap=true, or train.device_batch_size=16"
+    with pytest.raises(NanochatError, match=said), explain_out_of_memory(32, 2048, "H100", False, cheap=False):
+        raise MemoryError
+
+
 def test_other_errors_pass() -> None:
     with pytest.raises(RuntimeError, match="size mismatch"), explain_out_of_memory(1, 1, "cpu", False):
         raise RuntimeError("size mismatch")

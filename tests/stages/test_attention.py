@@ -38,9 +38,16 @@ def test_another_kernel_is_the_same_run(workshop: Workshop, base_run: Path) -> N
     assert losses(run) == pytest.approx(losses(base_run)[:4], abs=1e-5)  # the rate falls after step 8 and step 3
 
 
-def test_a_kernel_that_is_not_here_is_refused(workshop: Workshop) -> None:
-    with pytest.raises(ConfigError, match="runtime.attention=flash4 cannot be used here: it needs device cuda, and"):
-        workshop.train("base", "run=nowhere", "runtime.attention=flash4")
+@pytest.mark.parametrize(
+    ("asked", "problem"),
+    [
+        ("runtime.attention=flash4", "it needs device cuda, and"),
+        ("runtime.fused_kernels=true", "they need device cuda"),
+    ],
+)
+def test_a_kernel_that_is_not_here_is_refused(workshop: Workshop, asked: str, problem: str) -> None:
+    with pytest.raises(ConfigError, match=f"{asked} cannot be used here: {problem}"):
+        workshop.train("base", "run=nowhere", asked)
     assert not (workshop.base_dir / "base" / "nowhere" / "config.yaml").exists()
 
 

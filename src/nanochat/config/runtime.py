@@ -48,6 +48,7 @@ class RuntimeConfig:
     fp8: bool = placement()
     activation_checkpointing: bool = placement()
     recompute_cheap: bool | None = placement()
+    fused_kernels: bool | None = placement()
     num_threads: int | None = placement(ge=1)
     gpu_memory: float | None = placement(gt=0)
 
@@ -62,6 +63,7 @@ def inference_runtime(device: Device, dtype: ComputeDtype) -> RuntimeConfig:
         fp8=False,
         activation_checkpointing=False,
         recompute_cheap=False,
+        fused_kernels=False,
         num_threads=None,
         gpu_memory=None,
     )

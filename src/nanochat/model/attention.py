@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from nanochat.model.attention_backends import Sight, attend
 from nanochat.model.extras import ValueEmbedding
 from nanochat.model.kv_cache import KVCache
-from nanochat.model.layers import Linear, apply_rotary, rms_norm
+from nanochat.model.layers import Linear
+from nanochat.model.stream import turned
 from nanochat.plan.dims import ModelDims
 
 Rope = tuple[Tensor, Tensor]
@@ -21,7 +22,7 @@ Rope = tuple[Tensor, Tensor]
 class Shared(NamedTuple):
     """What all blocks of one forward pass read: what layers see, those with a short window and the others.
 
-    With a cache there are no sights: it knows the positions of its rows.
+    With a cache there are no sights: it knows the positions of its rows. `fused`: with the kernels of stream_ops.py.
     """
 
     idx_BT: Tensor
@@ -29,6 +30,7 @@ class Shared(NamedTuple):
     cache: KVCache | None
     full: Sight | None
     short: Sight | None
+    fused: bool
 
 
 class Attention(nn.Module):
@@ -50,8 +52,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, shared: Shared) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        q, k = (self._turned(project(x_BTD), shared.rope) for project in (self.q_proj, self.k_proj))
-        v = self._heads(self.v_proj(x_BTD))
+        q, k, v = (self._heads(project(x_BTD)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        q, k = turned(q, k, shared.rope, self.norm_eps, self.qk_scale, shared.fused)
         if self.value_embed is not None:
             v = self.value_embed(v, x_BTD, shared.idx_BT)
         sight = shared.full if self.window is None else shared.short
@@ -66,10 +68,3 @@ class Attention(nn.Module):
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(*x.shape[:-1], -1, self.head_dim)
-
-    def _turned(self, x: Tensor, rope: Rope) -> Tensor:
-        """Rotary, then norm, then scale, in the tables' precision; returns (B, T, heads, E) in the dtype of x."""
-        turned = rms_norm(apply_rotary(self._heads(x), *rope), self.norm_eps)
-        if self.qk_scale != 1.0:
-            turned = turned * self.qk_scale
-        return turned.to(x.dtype)

@@ -7,6 +7,8 @@ version to version: only what stands in front is read.
 """
 
 import importlib
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +20,7 @@ _MODULE = "flash_attn.cute.interface"
 def flash4_problem() -> str | None:
     """Why the package cannot be used here, or None. Imports it, which takes seconds where it is there."""
     try:
-        module = importlib.import_module(_MODULE)
+        module = _interface()
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "flash_attn":
             return "the package flash-attn-4 is not installed"
@@ -30,7 +32,35 @@ def flash4_problem() -> str | None:
 
 
 def _interface() -> Any:
+    # Its kernels take seconds each to compile. It keeps them only where this says so, as machine code.
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED", "1")
+    os.environ.setdefault("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR", str(flash4_cache()))
     return importlib.import_module(_MODULE)
+
+
+def flash4_cache() -> Path:
+    """Where its kernels are kept: a folder of the user, since the package's own choice is one others may write to."""
+    asked = os.environ.get("FLASH_ATTENTION_CUTE_DSL_CACHE_DIR")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(asked) if asked else cache / "nanochat" / "flash4"
+
+
+def call_forward(q: Tensor, k: Tensor, v: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
+    """(what is read, log-sum-exp) as the package returns them; on fake tensors it only compiles."""
+    out, lse, *_ = _interface()._flash_attn_fwd(
+        q, k, v, causal=True, window_size_left=window, window_size_right=0, return_lse=True
+    )
+    return out, lse
+
+
+def call_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, window: int | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k and v as the package returns them; on fake tensors it only compiles."""
+    dq, dk, dv, *_ = _interface()._flash_attn_bwd(
+        q, k, v, out, grad, lse, causal=True, window_size_left=window, window_size_right=0
+    )
+    return dq, dk, dv
 
 
 @torch.library.custom_op(
@@ -38,9 +68,7 @@ def _interface() -> Any:
 )
 def flash4(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
     """(what is read, log-sum-exp of the scores (B, H, T) in fp32). The query at i sees the keys i - window .. i."""
-    out, lse, *_ = _interface()._flash_attn_fwd(
-        q_BTHE, k_BTKE, v_BTKE, causal=True, window_size_left=window, window_size_right=0, return_lse=True
-    )
+    out, lse = call_forward(q_BTHE, k_BTKE, v_BTKE, window)
     return out.contiguous(), lse.contiguous()
 
 
@@ -61,9 +89,7 @@ def flash4_backward(
     grad_BTHE: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, lse: Tensor, window: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k and v."""
-    dq, dk, dv, *_ = _interface()._flash_attn_bwd(
-        q, k, v, out, grad_BTHE.contiguous(), lse, causal=True, window_size_left=window, window_size_right=0
-    )
+    dq, dk, dv = call_backward(grad_BTHE.contiguous(), q, k, v, out, lse, window)
     return dq.contiguous(), dk.contiguous(), dv.contiguous()
 
 

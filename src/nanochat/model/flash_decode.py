@@ -4,7 +4,7 @@ B rows, H query heads, K key/value heads, E head width, S capacity, C splits of 
 is read from the device, so a captured CUDA graph serves every length; only keys inside the window are loaded; the
 query heads that share a key head share its loads. With few rows the keys of a row are split over several programs
 (Flash-Decoding, https://pytorch.org/blog/flash-decoding/), and whichever of them comes last merges their results.
-Rotary positions and the norm of queries and keys (Attention._turned) are done in passing, and the new key and value are
+Rotary positions and the norm of queries and keys (stream.turned) are done in passing, and the new key and value are
 written to the cache. The arithmetic is fp32 inside.
 """
 
@@ -29,7 +29,7 @@ _LOG2_E = 1.4426950408889634
 
 @dataclass(frozen=True)
 class Turning:
-    """What Attention._turned needs: tables (positions, E), the norm's eps, and what is multiplied to the result."""
+    """What stream.turned needs: tables (positions, E), the norm's eps, and what is multiplied to the result."""
 
     cos: Tensor
     signed_sin: Tensor

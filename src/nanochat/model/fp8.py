@@ -14,7 +14,7 @@ from torch import Tensor
 
 E4M3, E5M2 = torch.float8_e4m3fn, torch.float8_e5m2
 MULTIPLE = 16  # of both sizes of every matrix in a product: the hardware reads 16 bytes at a time
-_SMALLEST = 1e-12  # largest number of a tensor of zeros, so that its scale is finite
+SMALLEST = 1e-12  # largest number of a tensor of zeros, so that its scale is finite
 
 
 class Quantized(NamedTuple):
@@ -31,12 +31,15 @@ class Quantized(NamedTuple):
 def quantize(x: Tensor, dtype: torch.dtype, unit: Tensor | None = None) -> Quantized:
     """x in 8 bits, its largest number at the end of the range; with the `unit` of an earlier call, the same again."""
     if unit is None:
-        unit = x.abs().amax().float().clamp(min=_SMALLEST) / torch.finfo(dtype).max
+        unit = x.abs().amax().float().clamp(min=SMALLEST) / torch.finfo(dtype).max
     return Quantized((x.float() / unit).to(dtype), unit)
 
 
-def product(a_MK: Quantized, b_NK: Quantized, dtype: torch.dtype, *, fast: bool = False) -> Tensor:
-    """a b^T (M, N) in `dtype`. `fast`: the hardware sums in fewer bits, good enough for activations."""
+def product(
+    a_MK: Quantized, b_NK: Quantized, dtype: torch.dtype, *, fast: bool = False, out: Tensor | None = None
+) -> Tensor:
+    """a b^T (M, N) in `dtype`, in `out` if given. `fast`: the hardware sums in fewer bits, enough for activations."""
+    into = {} if out is None else {"out": out}
     return torch._scaled_mm(
         a_MK.values,
         b_NK.values.t(),
@@ -44,6 +47,7 @@ def product(a_MK: Quantized, b_NK: Quantized, dtype: torch.dtype, *, fast: bool 
         scale_b=b_NK.unit,
         out_dtype=dtype,
         use_fast_accum=fast,
+        **into,
     )
 
 

@@ -8,17 +8,17 @@ there only where its key is on: a network without it has no parameter and no ope
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nanochat.model.attention import Attention, Rope, Shared
 from nanochat.model.attention_backends import Sight, document_numbers, look
 from nanochat.model.attention_choice import AttentionChoice
-from nanochat.model.extras import Backout, Mix, ResidualScalars, Smear, mixed
+from nanochat.model.extras import Backout, Mix, ResidualScalars, Smear
 from nanochat.model.init import fill
 from nanochat.model.kv_cache import KVCache
 from nanochat.model.layers import Embedding, Linear, rms_norm, rotary_tables, softcap
 from nanochat.model.recompute import Recompute, run_block
+from nanochat.model.stream import Fused, add_norm, mix_norm, relu_squared
 from nanochat.plan.dims import ModelDims
 
 ROPE_MARGIN = 10  # rotary tables reach this many times the trained length, so that generation may run past it
@@ -33,9 +33,9 @@ class MLP(nn.Module):
         self.up = Linear(dims.n_embd, 4 * dims.n_embd)
         self.down = Linear(4 * dims.n_embd, dims.n_embd)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x_BTD: Tensor, fused: bool) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        out_BTD: Tensor = self.down(F.relu(self.up(x_BTD), inplace=not torch.compiler.is_compiling()).square())
+        out_BTD: Tensor = self.down(relu_squared(self.up(x_BTD), fused))
         return out_BTD
 
 
@@ -51,13 +51,13 @@ class Block(nn.Module):
 
     def forward(self, x_BTD: Tensor, mix: Mix | None, shared: Shared) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x_BTD = mixed(x_BTD, mix)
-        x_BTD = x_BTD + self.attn(rms_norm(x_BTD, self.norm_eps), shared)
-        return x_BTD.add(self.mlp(rms_norm(x_BTD, self.norm_eps)))
+        x_BTD, normed_BTD = mix_norm(x_BTD, mix, self.norm_eps, shared.fused)
+        x_BTD, normed_BTD = add_norm(x_BTD, self.attn(normed_BTD, shared), self.norm_eps, shared.fused)
+        return x_BTD.add(self.mlp(normed_BTD, shared.fused))
 
 
 class GPT(nn.Module):
-    """idx (B, T) -> logits (B, T, V). `recompute` says what time is traded for memory."""
+    """idx (B, T) -> logits (B, T, V). `recompute`: what time is traded for memory. `fused`: where own kernels are."""
 
     rope_cos: Tensor
     rope_sin: Tensor
@@ -69,6 +69,7 @@ class GPT(nn.Module):
         self.activation_checkpointing = False
         self.recompute_cheap = False
         self.attention = AttentionChoice()
+        self.fused = Fused.never
         self.compute_as: torch.dtype | None = None  # where activations are of another dtype than the tables: float16
         self.wte = Embedding(dims.table_rows, dims.n_embd)
         self.smear = Smear() if dims.smear else None
@@ -108,7 +109,8 @@ class GPT(nn.Module):
     def hidden(self, idx_BT: Tensor, cache: KVCache | None = None) -> Tensor:
         """The normed activations (B, T, D) that the head reads."""
         new = idx_BT.shape[1]
-        shared = Shared(idx_BT, self._rope(new, cache), cache, *self._sights(idx_BT, cache))
+        fused = cache is None and self.fused.here(idx_BT.numel() * self.dims.n_embd)
+        shared = Shared(idx_BT, self._rope(new, cache), cache, *self._sights(idx_BT, cache), fused)
         x_BTD = self.embed(idx_BT)
         if self.smear is not None:
             x_BTD = self.smear(x_BTD, self._previous(x_BTD, idx_BT, cache))

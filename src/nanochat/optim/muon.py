@@ -37,7 +37,7 @@ class MuonGroup:
         """All members have one shape (see `stacks`); momentum starts at 0."""
         self.members = members
         self.settings = settings
-        self.buffer_NRC = torch.zeros_like(torch.stack([p.detach() for p in members.values()]))
+        self.buffer_NRC = zeros_for(members)
         self._rule = Rule(muon_, self.buffer_NRC.device, compiled)
 
     def update(self, grads: dict[str, Tensor], step: int, rates: StepRates) -> None:
@@ -72,6 +72,12 @@ def muon_(
     direction_NRC = nesterov_(buffer_NRC, torch.stack(grads), momentum)
     update_NRC = orthogonalize(direction_NRC, [NS_COEFFICIENTS] * ns_steps, ns_dtype).to(buffer_NRC.dtype) * rate
     torch._foreach_sub_(params, list(update_NRC.unbind(0)))
+
+
+def zeros_for(members: Mapping[str, Tensor]) -> Tensor:
+    """(N, R, C) of zeros for matrices of one shape; nothing of them is read."""
+    first = next(iter(members.values()))
+    return torch.zeros(len(members), *first.shape, dtype=first.dtype, device=first.device)
 
 
 def shape_factor(x_NRC: Tensor) -> float:

@@ -15,7 +15,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from nanochat.optim.muon import nesterov_, orthogonalize, shape_factor
+from nanochat.optim.muon import nesterov_, orthogonalize, shape_factor, zeros_for
 from nanochat.optim.rule import Number, Rule
 from nanochat.plan.schedules import StepRates
 
@@ -52,8 +52,9 @@ class MuonModernGroup:
         """All members have one shape (see muon.stacks); the state starts at 0."""
         self.members = members
         self.settings = settings
-        self.buffer_NRC = torch.zeros_like(torch.stack([p.detach() for p in members.values()]))
-        self.mean_square = self.buffer_NRC.mean(neuron_axis(self.buffer_NRC), keepdim=True)
+        self.buffer_NRC = zeros_for(members)
+        # A slice of it has the shape: one number for each row, or for each column.
+        self.mean_square = torch.zeros_like(self.buffer_NRC.narrow(neuron_axis(self.buffer_NRC), 0, 1).contiguous())
         self._rule = Rule(muon_modern_, self.buffer_NRC.device, compiled)
 
     def update(self, grads: dict[str, Tensor], step: int, rates: StepRates) -> None:

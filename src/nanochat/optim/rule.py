@@ -41,5 +41,7 @@ def _compile(fn: Callable[..., None]) -> Callable[..., None]:
     assert isinstance(fn, FunctionType)
     own = FunctionType(fn.__code__.replace(), fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__)
     own.__kwdefaults__ = fn.__kwdefaults__
-    compiled: Callable[..., None] = torch.compile(own, dynamic=False, fullgraph=True)
+    # Without that option the compiler of torch 2.11 fails on lists of small matrices (an assertion of its scheduler).
+    options: dict[str, str | int | bool | Callable[..., Any]] = {"loop_ordering_after_fusion": False}
+    compiled: Callable[..., None] = torch.compile(own, dynamic=False, fullgraph=True, options=options)
     return compiled

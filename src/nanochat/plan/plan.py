@@ -19,8 +19,8 @@ from nanochat.plan.batch import Batch, default_lanes, derive_batch
 from nanochat.plan.dims import ModelDims, ParamCounts, changed_fields, count_params, derive_dims, flops_per_token
 from nanochat.plan.facts import Facts
 from nanochat.plan.horizon import derive_steps
-from nanochat.plan.memory import Memory, Training, predict
-from nanochat.plan.memory_rules import Misfit, how_trained, memory_rules, misfit, recomputes_cheap
+from nanochat.plan.memory import predict
+from nanochat.plan.memory_rules import Misfit, Recompute, choose_recompute, how_trained, memory_rules, misfit
 from nanochat.plan.model_rules import model_rules
 from nanochat.plan.rates import LATER_ROLES, scale_rates
 from nanochat.plan.rule import Rule
@@ -160,11 +160,13 @@ def make_plan(config: RunConfig, facts: Facts) -> Plan:
         *_shard_rules(config, shards),
         *rates.rules,
     )
-    how = how_trained(config, facts, batch.device_rows, batch.accumulation > 1)
+    lean = how_trained(config, facts, batch.device_rows, batch.accumulation > 1)
+    chosen = choose_recompute(config, dims, lean, facts)
     per_rank = -(-batch.rows // facts.world_size)
-    rules = (*rules, *memory_rules(dims, how, facts, per_rank))
-    placement = _placement(config, facts, batch, how, predict(dims, how))
-    return Plan(recipe, placement, rules, tuple(_warnings(config, recipe, facts)), misfit(dims, how, facts, per_rank))
+    rules = (*rules, chosen.rule, *memory_rules(dims, chosen.how, lean, facts, per_rank))
+    placement = _placement(config, facts, batch, chosen, predict(dims, chosen.how).peak)
+    tight = misfit(dims, chosen.how, facts, per_rank)
+    return Plan(recipe, placement, rules, tuple(_warnings(config, recipe, facts)), tight)
 
 
 def _asked(config: RunConfig, roles: Collection[str]) -> dict[str, Any]:
@@ -175,7 +177,7 @@ def _asked(config: RunConfig, roles: Collection[str]) -> dict[str, Any]:
     return {key: value for key, value in flat.items() if not key.startswith(left_out) and key not in ("stage", "seed")}
 
 
-def _placement(config: RunConfig, facts: Facts, batch: Batch, how: Training, memory: Memory) -> Placement:
+def _placement(config: RunConfig, facts: Facts, batch: Batch, chosen: Recompute, memory: int) -> Placement:
     return Placement(
         device=facts.device,
         dtype=facts.dtype,
@@ -184,8 +186,8 @@ def _placement(config: RunConfig, facts: Facts, batch: Batch, how: Training, mem
         accumulation=batch.accumulation,
         compile=facts.compile,
         activation_checkpointing=config.runtime.activation_checkpointing,
-        recompute_cheap=recomputes_cheap(config, facts.compile),
-        memory=memory.peak,
+        recompute_cheap=chosen.cheap_here,
+        memory=memory,
         num_threads=config.runtime.num_threads,
     )
 

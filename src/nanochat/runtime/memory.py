@@ -19,8 +19,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 @contextmanager
-def explain_out_of_memory(rows: int, seq_len: int, device: str, checkpointing: bool) -> Iterator[None]:
-    """Within the block micro-batches of `rows` rows of `seq_len` tokens are computed. NanochatError if none fits."""
+def explain_out_of_memory(
+    rows: int, seq_len: int, device: str, checkpointing: bool, cheap: bool = True
+) -> Iterator[None]:
+    """Within the block micro-batches of `rows` rows of `seq_len` tokens are computed. NanochatError if none fits.
+
+    `cheap`: whether what is cheap is recomputed already, so that to ask for it would not help.
+    """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -28,13 +33,14 @@ def explain_out_of_memory(rows: int, seq_len: int, device: str, checkpointing: b
             raise
         raise NanochatError(
             f"out of memory on {device}: train.device_batch_size={rows} rows of {seq_len:,} tokens do not fit; try "
-            f"{_what_to_try(rows, checkpointing)}. A run that has a checkpoint continues from it"
+            f"{_what_to_try(rows, checkpointing, cheap)}. A run that has a checkpoint continues from it"
         ) from error
 
 
-def _what_to_try(rows: int, checkpointing: bool) -> str:
+def _what_to_try(rows: int, checkpointing: bool, cheap: bool) -> str:
     smaller = [str(rows >> i) for i in range(1, rows.bit_length())]
-    tries = [f"train.device_batch_size={' or '.join(smaller[:3])} (the same steps, in more pieces)"] if smaller else []
+    tries = [] if checkpointing or cheap else ["runtime.recompute_cheap=true"]
+    tries += [f"train.device_batch_size={' or '.join(smaller[:3])} (the same steps, in more pieces)"] if smaller else []
     tries += [] if checkpointing else ["runtime.activation_checkpointing=true"]
     tries += [] if smaller else ["another run with a smaller model.max_seq_len or model.depth"]
     return ", or ".join(tries)

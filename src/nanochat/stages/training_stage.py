@@ -29,12 +29,15 @@ from nanochat.data.source import Source
 from nanochat.errors import ConfigError, Interrupted, MismatchError
 from nanochat.model.attention_choice import AttentionChoice, attention_for
 from nanochat.model.build import build_model, use_fp8
+from nanochat.model.flash4_ahead import compiled_ahead
 from nanochat.model.gpt import GPT
+from nanochat.model.stream import Fused, fused_for
 from nanochat.optim.build import build_optimizer
 from nanochat.optim.optimizer import Optimizer
 from nanochat.plan.plan import Plan, make_plan
 from nanochat.plan.schedules import StepRates, step_rates
 from nanochat.reporting.report import write_report
+from nanochat.runtime.compiler import prepare_compiler
 from nanochat.runtime.device import Machine, detect, set_threads
 from nanochat.runtime.dist import check_ranks, current_ranks
 from nanochat.runtime.interrupt import InterruptFlag, watch_signals
@@ -75,7 +78,8 @@ def run_training(job: Job) -> None:
     plan = make_plan(job.config, plan_facts(job, hardware, ref, tokenizer, say))
     if plan.misfit is not None and plan.misfit.certain:
         raise ConfigError(plan.misfit.said)
-    _attention(job.config, plan, machine)  # what cannot be is said before anything is written
+    attention = attention_of(job.config, plan, machine)  # what cannot be is said before anything is written
+    _fused(job.config, plan, machine)
     with hold(job.run_dir):
         session = open_session(job, plan, machine.name)
         if session.done:
@@ -84,8 +88,10 @@ def run_training(job: Job) -> None:
         for warning in (*plan.warnings, *([plan.misfit.said] if plan.misfit else [])):
             session.console.say(f"warning: {warning}")
         tokenizer.save(job.run_dir / "tokenizer")
-        rows, seq_len = plan.placement.device_rows, plan.recipe.dims.seq_len
-        with explain_out_of_memory(rows, seq_len, machine.name, plan.placement.activation_checkpointing):
+        placement, seq_len = plan.placement, plan.recipe.dims.seq_len
+        less = (placement.activation_checkpointing, placement.recompute_cheap or not placement.compile)
+        enough = explain_out_of_memory(placement.device_rows, seq_len, machine.name, *less)
+        with enough, compiled_ahead(attention, plan.recipe.dims, machine.dtype):
             _train(session, plan, machine, ref, tokenizer)
 
 
@@ -209,12 +215,14 @@ def assemble(
 ) -> tuple[GPT, Parts]:
     """The bare model and the loop's parts around any source: what a run and its benchmark have in common."""
     recipe = plan.recipe
-    model = build_model(recipe.dims, machine.device, machine.dtype, config.seed)
+    meanwhile = prepare_compiler if machine.compile else lambda: None
+    model = build_model(recipe.dims, machine.device, machine.dtype, config.seed, meanwhile)
     if config.runtime.fp8:
         use_fp8(model)
     model.activation_checkpointing = plan.placement.activation_checkpointing
     model.recompute_cheap = plan.placement.recompute_cheap
-    model.attention = _attention(config, plan, machine)
+    model.attention = attention_of(config, plan, machine)
+    model.fused = _fused(config, plan, machine)
     say(f"attention: {model.attention.reason}")
     optim = replace(config.optim, weight_decay=recipe.weight_decay)
     optimizer = build_optimizer(
@@ -233,9 +241,15 @@ def assemble(
     )
 
 
-def _attention(config: RunConfig, plan: Plan, machine: Machine) -> AttentionChoice:
+def attention_of(config: RunConfig, plan: Plan, machine: Machine) -> AttentionChoice:
+    """The kernels of the run. Raises ConfigError for what cannot be."""
     dims, asked = plan.recipe.dims, str(config.runtime.attention)
     return attention_for(asked, dims, machine.device, machine.dtype, machine.compile)
+
+
+def _fused(config: RunConfig, plan: Plan, machine: Machine) -> Fused:
+    dims, asked = plan.recipe.dims, config.runtime.fused_kernels
+    return fused_for(asked, dims, machine.device, machine.dtype, machine.compile)
 
 
 def _rates(config: RunConfig, total: int, s: int, updates: int) -> StepRates:
