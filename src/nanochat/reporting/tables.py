@@ -37,8 +37,9 @@ def _is_number(cell: str) -> bool:
 
 
 def _numeric_columns(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[bool]:
-    """Which columns hold only numbers (or -), and are therefore aligned to the right."""
-    return [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(columns))]
+    """Which columns hold numbers (or -), but for one word in ten at most, and are therefore aligned to the right."""
+    words = [sum(not _is_number(row[i]) for row in rows) for i in range(len(columns))]
+    return [bool(rows) and 10 * count <= len(rows) for count in words]
 
 
 def _plain(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None) -> str:
