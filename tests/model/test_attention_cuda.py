@@ -6,12 +6,12 @@ from functools import partial
 
 import pytest
 import torch
+from models import drawn_on_gpu
 from torch import Tensor
 
 from nanochat.errors import ConfigError
 from nanochat.model.attention_backends import attend, document_numbers, look
 from nanochat.model.attention_choice import AttentionFacts, attention_for, choose_attention
-from nanochat.model.build import build_model
 from nanochat.plan.dims import ModelDims
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
@@ -77,11 +77,7 @@ def test_a_compiled_network(
     idx = torch.randint(510, (4, 512), device="cuda", generator=torch.Generator("cuda").manual_seed(2))
     grads = {}
     for name in (backend, "plain"):
-        model = build_model(dims, "cuda", "bfloat16", 0)
-        with torch.no_grad():
-            for p in model.parameters():
-                std = p.shape[1] ** -0.5 if p.ndim == 2 else 0.5
-                torch.nn.init.normal_(p, std=std, generator=torch.Generator("cuda").manual_seed(1))
+        model = drawn_on_gpu(dims, "bfloat16")
         model.activation_checkpointing = recompute
         model.attention = attention_for(name, dims, "cuda", "bfloat16", compiled=True)
         torch._dynamo.reset()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from models import drawn_on_gpu
 
 from nanochat.model.build import build_model
 from nanochat.plan.dims import ModelDims
@@ -33,11 +34,7 @@ def test_compiled_equals_eager(make_dims: MakeDims, modern: dict[str, object], d
     idx = torch.randint(510, (4, 161), device="cuda", generator=generator)  # longer than a short window
     results = []
     for compiled in (False, True):
-        model = build_model(dims, "cuda", dtype, 0)
-        with torch.no_grad():
-            for p in model.parameters():
-                std = p.shape[1] ** -0.5 if p.ndim == 2 else 0.5
-                torch.nn.init.normal_(p, std=std, generator=torch.Generator("cuda").manual_seed(1))
+        model = drawn_on_gpu(dims, dtype)
         forward = torch.compile(model, dynamic=False) if compiled else model
         loss = F.cross_entropy(forward(idx[:, :-1]).flatten(0, 1), idx[:, 1:].flatten())
         loss.backward()

@@ -5,10 +5,10 @@ from collections.abc import Callable
 import pytest
 import torch
 import torch.nn.functional as F
+from models import drawn_on_gpu
 from torch import Tensor
 
-from nanochat.model.build import build_model, use_fp8
-from nanochat.model.gpt import GPT
+from nanochat.model.build import use_fp8
 from nanochat.model.head import Terms, head_loss, summed_loss
 from nanochat.model.head_fused import CHUNK, chunk_tokens
 from nanochat.model.layers import Linear
@@ -104,7 +104,7 @@ def test_fp8_network_compiled(make_dims: MakeDims, modern: dict[str, object], ne
     idx = torch.randint(512, (4, 161), device="cuda", generator=torch.Generator("cuda").manual_seed(2))
     losses, grads = [], []
     for fp8, compiled in ((False, False), (True, False), (True, True)):
-        model = _drawn(dims, "bfloat16")
+        model = drawn_on_gpu(dims, "bfloat16")
         if fp8:
             use_fp8(model)
         run = torch.compile(summed_loss, fullgraph=True, dynamic=False) if compiled else summed_loss
@@ -124,14 +124,5 @@ def test_float16_network_compiled(make_dims: MakeDims, modern: dict[str, object]
     losses = []
     for dtype in ("float32", "float16"):
         compiled = torch.compile(summed_loss, fullgraph=True, dynamic=False)
-        losses.append(compiled(_drawn(dims, dtype), idx[:, :-1], idx[:, 1:]).item())
+        losses.append(compiled(drawn_on_gpu(dims, dtype), idx[:, :-1], idx[:, 1:]).item())
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
-
-
-def _drawn(dims: ModelDims, dtype: str) -> GPT:
-    model = build_model(dims, "cuda", dtype, 0)
-    with torch.no_grad():
-        for p in model.parameters():
-            std = p.shape[1] ** -0.5 if p.ndim == 2 else 0.5
-            torch.nn.init.normal_(p, std=std, generator=torch.Generator("cuda").manual_seed(1))
-    return model

@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from models import drawn_on_gpu
 from torch import Tensor
 
 from nanochat.model import stream_ops
-from nanochat.model.build import build_model
-from nanochat.model.gpt import GPT
 from nanochat.model.head import summed_loss
 from nanochat.model.kernels import fast_on
 from nanochat.model.layers import rotary_tables
@@ -110,7 +109,7 @@ def test_a_compiled_network(
     idx = torch.randint(510, (4, 514), device="cuda", generator=torch.Generator("cuda").manual_seed(2))
     losses, grads = [], []
     for fused, compiled in ((Fused.never, False), (Fused.never, True), (Fused.always, False), (Fused.always, True)):
-        model = _drawn(dims, dtype)
+        model = drawn_on_gpu(dims, dtype)
         model.fused = fused
         model.activation_checkpointing, model.recompute_cheap = recompute == "blocks", recompute == "cheap"
         torch._dynamo.reset()
@@ -122,12 +121,3 @@ def test_a_compiled_network(
     for loss_found, found in zip(losses[1:], grads[1:], strict=True):
         assert loss_found == pytest.approx(losses[0], rel=1e-4 if dtype == "float32" else 1e-2)
         assert float((found - grads[0]).norm() / grads[0].norm()) < (1e-3 if dtype == "float32" else 3e-2)
-
-
-def _drawn(dims: ModelDims, dtype: str) -> GPT:
-    model = build_model(dims, "cuda", dtype, 0)
-    with torch.no_grad():
-        for p in model.parameters():
-            std = p.shape[1] ** -0.5 if p.ndim == 2 else 0.5
-            torch.nn.init.normal_(p, std=std, generator=torch.Generator("cuda").manual_seed(1))
-    return model

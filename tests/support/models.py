@@ -57,3 +57,13 @@ def chain(tokenizer: Tokenizer, ids: Sequence[int], seq_len: int) -> ChainGPT:
     model = ChainGPT(ModelDims(1, 8, 1, 1, 8, tokenizer.vocab_size, seq_len, 10_000.0, "float32", 1e-6, 15.0))
     model.after = dict(pairwise(ids))
     return model
+
+
+def drawn_on_gpu(dims: ModelDims, dtype: str) -> GPT:
+    """No weight is 0, as some are at first: each has a gradient, and the same numbers in every call."""
+    model = build_model(dims, "cuda", dtype, 0)
+    with torch.no_grad():
+        for p in model.parameters():
+            std = p.shape[1] ** -0.5 if p.ndim == 2 else 0.5
+            torch.nn.init.normal_(p, std=std, generator=torch.Generator("cuda").manual_seed(1))
+    return model

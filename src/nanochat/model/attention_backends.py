@@ -19,6 +19,7 @@ from torch.nn.attention.flex_attention import BlockMask
 
 from nanochat.model.attention_flash4 import flash4
 from nanochat.model.attention_flex import block_mask, flex
+from nanochat.model.wide import wide
 
 
 class Sight(NamedTuple):
@@ -69,7 +70,7 @@ def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, sight: Sight) -> Tens
 
 def _plain(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, sight: Sight) -> Tensor:
     """Products and softmax in fp32 (fp64 stays fp64), all scores at once."""
-    q, k, v = (x.transpose(1, 2).to(torch.promote_types(x.dtype, torch.float32)) for x in (q_BTHE, k_BTKE, v_BTKE))
+    q, k, v = (x.transpose(1, 2).to(wide(x)) for x in (q_BTHE, k_BTKE, v_BTKE))
     k, v = (_for_every_query(x, q.shape[1]) for x in (k, v))
     mask = sight.mask if sight.mask is not None else sight_mask(q.shape[2], None, None, q.device)
     scores = (q @ k.transpose(2, 3) * q.shape[3] ** -0.5).masked_fill(~mask, float("-inf"))

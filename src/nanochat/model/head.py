@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from nanochat.model.fp8 import E4M3, E5M2, Quantized, fits, product, quantize
 from nanochat.model.head_fused import CHUNK, chunk_tokens, loss_and_gradients, terms_of_tokens
 from nanochat.model.head_terms import IGNORE as IGNORE
-from nanochat.model.head_terms import Terms, terms_alone, terms_and_slope, wide
+from nanochat.model.head_terms import Terms, terms_alone, terms_and_slope
 from nanochat.model.layers import Linear
-from nanochat.model.wide import wide_product
+from nanochat.model.wide import wide, wide_product
 from nanochat.plan.dims import ModelDims
 
 _CHUNK = {"cuda": CHUNK}  # C * R at most

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from nanochat.model.fp8 import E4M3, E5M2, SMALLEST, Quantized, product, quantize
-from nanochat.model.head_terms import IGNORE, Terms, terms_alone, terms_and_slope, wide
+from nanochat.model.head_terms import IGNORE, Terms, terms_alone, terms_and_slope
 from nanochat.model.kernels import fast_on
-from nanochat.model.wide import add_product
+from nanochat.model.wide import add_product, wide
 
 CHUNK = 2**28
 """C * R at most: 512 MiB of logits in 16 bits. Measured on an H200 at widths of 768 to 1536 and vocabularies of 32,768

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nanochat.model.wide import wide
+
 IGNORE = -1  # in targets: not a target
 
 
@@ -50,11 +52,6 @@ def terms_alone(raw_CR: Tensor, targets_C: Tensor, terms: Terms) -> Tensor:
     """The terms (C,) without a derivative. May overwrite the logits."""
     logits_CV, _ = _capped(raw_CR, terms)
     return _terms(logits_CV, logits_CV.logsumexp(-1), targets_C, terms)
-
-
-def wide(x: Tensor) -> torch.dtype:
-    """fp32, or the dtype of x where that is wider."""
-    return torch.promote_types(x.dtype, torch.float32)
 
 
 def _subtracted_at(x_CV: Tensor, targets_C: Tensor, amount: float) -> Tensor:

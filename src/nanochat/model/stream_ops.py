@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from nanochat.model.layers import apply_rotary
+from nanochat.model.wide import wide
 
 Pair = tuple[Tensor, Tensor]
 
 
 def _wide(x: Tensor) -> Tensor:
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return x.to(wide(x))
 
 
 def _normed(x: Tensor, eps: float) -> Tensor:
@@ -226,8 +227,7 @@ def mix_norm_backward(
 def _(
     grad: Tensor, grad_normed: Tensor, x: Tensor, first: Tensor, a: Tensor, b: Tensor, eps: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    wide = torch.promote_types(x.dtype, torch.float32)
-    return x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty((2, x.shape[:-1].numel()), dtype=wide)
+    return x.new_empty(x.shape), x.new_empty(x.shape), x.new_empty((2, x.shape[:-1].numel()), dtype=wide(x))
 
 
 def _keep_mix(ctx: Any, inputs: tuple[Any, ...], output: Pair) -> None:

@@ -1,4 +1,4 @@
-"""Products of matrices in 16 bits whose sums are fp32, which is what the hardware has before it rounds them.
+"""What is fp32 though its input is 16 bits: dtypes, and products, whose sums the hardware has in fp32 before it rounds.
 
 A gradient that is summed over the chunks of a micro-batch would lose, rounded to 16 bits each time, what is small.
 """
@@ -7,6 +7,11 @@ from functools import cache
 
 import torch
 from torch import Tensor
+
+
+def wide(x: Tensor) -> torch.dtype:
+    """fp32, or the dtype of x where that is wider."""
+    return torch.promote_types(x.dtype, torch.float32)
 
 
 def wide_product(a_MK: Tensor, b_KN: Tensor) -> Tensor:

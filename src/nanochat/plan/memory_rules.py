@@ -92,8 +92,7 @@ def memory_rules(dims: ModelDims, how: Training, lean: Training, facts: Facts, m
     rows = [Rule("memory", _size(memory.peak), f"sum of the parts at {how.rows} rows a micro-batch{where}")]
     rows += [Rule(f"memory, {name}", _size(getattr(memory, name)), rule) for name, rule in _RULES.items()]
     sizes = [facts.device_memory] if facts.device_memory is not None else [size * 10**9 for size in GPUS]
-    said = f"most of {most} rows in equal micro-batches, recomputing {_WHAT[lean.recompute]}; "
-    said += _LEFT
+    said = f"most of {most} rows in equal micro-batches, recomputing {_WHAT[lean.recompute]}; {_LEFT}"
     rows += [
         Rule(f"rows that {size / 1e9:.0f} GB hold", most_rows(dims, lean, size, most) or "none", said) for size in sizes
     ]
